@@ -1,0 +1,131 @@
+//! Settings: what the rest of the program reads. Fragments and their merging live beside this file.
+
+use ipnet::IpNet;
+use serde::Serialize;
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Validated settings. Durations are whole seconds, named `_s`, unless they say milliseconds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Settings {
+    pub agent: AgentSettings,
+    pub docker: DockerSettings,
+    pub network: NetworkSettings,
+    pub instance: InstanceSettings,
+    pub confirm: ConfirmSettings,
+    pub restart: RestartSettings,
+    pub paths: PathSettings,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AgentSettings {
+    /// Name of the agent's container.
+    pub container: String,
+    /// Units under which the agent usually runs, looked at in this order.
+    pub units: Vec<String>,
+    /// Base URL of the introspection server.
+    pub introspection: String,
+    pub config_file: PathBuf,
+    pub cache_dir: PathBuf,
+    /// Port of the credential endpoint on the host.
+    pub credentials_port: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DockerSettings {
+    /// `unix:///path/of/socket`
+    pub host: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NetworkSettings {
+    /// Blocks outside this VPC that hold endpoints (a central endpoint VPC).
+    pub endpoint_cidrs: Vec<IpNet>,
+    /// Blocks to call public although they are special-purpose addresses.
+    pub public_cidrs: Vec<IpNet>,
+    /// Name server to ask instead of the host's configuration.
+    pub resolver: Option<SocketAddr>,
+    pub resolv_conf: PathBuf,
+    pub hosts_file: PathBuf,
+    /// Port of the endpoints.
+    pub https_port: u16,
+    /// Deadline of one DNS look-up, in milliseconds.
+    pub dns_timeout_ms: u64,
+    /// Deadline of one TCP connection, one TLS handshake and one HTTP answer each, in milliseconds.
+    pub probe_timeout_ms: u64,
+    /// Ask the control plane with the instance role which names it hands out.
+    pub discover: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InstanceSettings {
+    /// Base URL of the metadata service.
+    pub imds: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ConfirmSettings {
+    /// Agreeing look-ups of the three names before a restart; at least 2.
+    pub samples: u32,
+    /// The samples span at least this long, and never less than one TTL.
+    pub min_spread_s: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RestartSettings {
+    /// How long to wait for tasks between states.
+    pub task_wait_s: u64,
+    /// The agent must be back and registered within this time.
+    pub deadline_s: u64,
+    /// The new websockets must stand at least this long.
+    pub hold_s: u64,
+    /// Before the Docker engine kills an agent that does not stop by itself.
+    pub docker_stop_timeout_s: u32,
+    pub budget_per_day: u32,
+    pub cool_down_s: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PathSettings {
+    /// History and intent; survives reboots.
+    pub state_dir: PathBuf,
+    /// Lock and progress; gone at reboot.
+    pub runtime_dir: PathBuf,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            agent: AgentSettings {
+                container: "ecs-agent".into(),
+                units: vec!["ecs.service".into(), "amazon-ecs.service".into()],
+                introspection: "http://127.0.0.1:51678".into(),
+                config_file: "/etc/ecs/ecs.config".into(),
+                cache_dir: "/var/cache/ecs".into(),
+                credentials_port: 51679,
+            },
+            docker: DockerSettings { host: "unix:///var/run/docker.sock".into() },
+            network: NetworkSettings {
+                endpoint_cidrs: Vec::new(),
+                public_cidrs: Vec::new(),
+                resolver: None,
+                resolv_conf: "/etc/resolv.conf".into(),
+                hosts_file: "/etc/hosts".into(),
+                https_port: 443,
+                dns_timeout_ms: 3_000,
+                probe_timeout_ms: 3_000,
+                discover: false,
+            },
+            instance: InstanceSettings { imds: "http://169.254.169.254".into() },
+            confirm: ConfirmSettings { samples: 3, min_spread_s: 5 },
+            restart: RestartSettings {
+                task_wait_s: 300,
+                deadline_s: 120,
+                hold_s: 10,
+                docker_stop_timeout_s: 30,
+                budget_per_day: 2,
+                cool_down_s: 3_600,
+            },
+            paths: PathSettings { state_dir: "/var/lib/hostagent".into(), runtime_dir: "/run/hostagent".into() },
+        }
+    }
+}

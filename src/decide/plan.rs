@@ -1,0 +1,69 @@
+//! Plans as plain data. `act` carries them out and adds nothing.
+
+use crate::catalog::Service;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeSet, net::IpAddr};
+
+/// What to do about this host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Decision {
+    /// Every control-plane connection of the agent is on an endpoint address.
+    Settled,
+    /// Not all of ecs, ecs-agent and ecs-telemetry are private, stable and reachable yet.
+    Waiting { reasons: Vec<Reason> },
+    /// The endpoints are ready and the agent still holds other connections.
+    Restart { plan: Plan },
+    /// The agent is down or unsupervised in a way that can be mended.
+    Repair { plan: Plan },
+    /// A restart is wanted and would not be safe here.
+    Refuse { reasons: Vec<Reason> },
+    /// A restart is wanted; the budget is spent, a cool-down runs, or this set was tried already.
+    Spent { reasons: Vec<Reason> },
+    /// The agent is down in a way we do not know how to mend.
+    Broken { reasons: Vec<Reason> },
+    /// Too little could be seen to decide. Never acted upon.
+    Unknown { reasons: Vec<Reason> },
+}
+
+/// Why, with the rule it comes from and the next thing to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// Rule identifier, stable across versions: `version-too-old`.
+    pub rule: String,
+    /// One line: what was found.
+    pub text: String,
+    /// What to do about it; empty when there is nothing to do.
+    pub remedy: String,
+}
+
+/// How the agent is restarted here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "method", rename_all = "snake_case")]
+pub enum Method {
+    /// systemd `RestartUnit`: the supervisor makes a new container.
+    RestartUnit { unit: String },
+    /// systemd `StartUnit`: nothing supervised runs.
+    StartUnit { unit: String },
+    /// Docker restart of a container that no unit owns.
+    DockerRestart { container_id: String, stop_timeout_s: u32 },
+    /// Docker start of a stopped container that no unit owns.
+    DockerStart { container_id: String },
+}
+
+/// A restart or a repair, ready to be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    pub method: Method,
+    /// Connections or states that call for it, one line each.
+    pub why: Vec<String>,
+    /// The endpoint addresses it is for. One restart per set.
+    pub endpoints: EndpointSet,
+    /// The agent must be back and registered within this many seconds.
+    pub deadline_s: u64,
+}
+
+/// The endpoint addresses of the control plane: the identity of "this set of endpoints".
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EndpointSet(pub BTreeSet<(Service, IpAddr)>);

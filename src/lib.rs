@@ -1,0 +1,16 @@
+//! Moves the Amazon ECS agent onto PrivateLink, safely.
+//!
+//! One direction of data: observe → assess → decide → act → verify → report.
+//!
+//! | room | what it holds |
+//! |---|---|
+//! | [`facts`], [`catalog`] | the data of an observation and the names of the services: types on the ground floor |
+//! | [`ports`] | what we need of the world, as traits, and one adapter a file |
+//! | [`config`] | settings and where each came from |
+//! | [`decide`] | (findings, history, policy) → decision; the permission to act |
+
+pub mod catalog;
+pub mod config;
+pub mod decide;
+pub mod facts;
+pub mod ports;

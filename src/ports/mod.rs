@@ -1,0 +1,131 @@
+//! What hostagent needs of the world, as traits of a few methods, and one adapter a file.
+//!
+//! A port answers with a fact or with the reason there is none; it holds no policy.
+//! Every call is bounded by the deadline its adapter was built with.
+
+use crate::facts::{
+    AgentContainer, Answer, CredentialRules, Discovery, Instance, Introspection, Missing, ReachOutcome, Socket,
+    Systemd, Task, Workload,
+};
+use async_trait::async_trait;
+use std::net::SocketAddr;
+
+pub mod docker;
+pub mod ecs;
+pub mod files;
+pub mod imds;
+pub mod introspection;
+pub mod iptables;
+pub mod resolver;
+pub mod sockets;
+pub mod store;
+pub mod systemd;
+pub mod tls;
+
+type Result<T> = std::result::Result<T, Missing>;
+
+/// The container engine.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// The agent's container by name; `None` when the engine has none.
+    async fn agent(&self, name: &str) -> Result<Option<AgentContainer>>;
+    /// Every other container, running or not.
+    async fn workloads(&self, agent_name: &str) -> Result<Vec<Workload>>;
+    /// Standard output of `/agent -version` run in the container.
+    async fn agent_version(&self, container_id: &str) -> Result<String>;
+    /// Stops and starts one container by its ID, waiting at most `stop_timeout_s` for it to stop by itself.
+    /// Only for a container that no unit owns.
+    async fn restart(&self, container_id: &str, stop_timeout_s: u32) -> Result<()>;
+    /// Starts a stopped container by its ID; one that runs already is no error.
+    async fn start(&self, container_id: &str) -> Result<()>;
+}
+
+/// The init system.
+#[async_trait]
+pub trait Init: Send + Sync {
+    /// The units `names` and every other service unit whose command holds one of `words`.
+    async fn units(&self, names: &[String], words: &[String]) -> Result<Systemd>;
+    /// Restarts the unit and waits for its job; the job's result (`done`, `failed`, `timeout`, …).
+    async fn restart_unit(&self, unit: &str) -> Result<String>;
+    /// Starts the unit and waits for its job; the job's result.
+    async fn start_unit(&self, unit: &str) -> Result<String>;
+    /// Clears a unit's failed state, so that its start limit does not stand in the way.
+    async fn reset_failed(&self, unit: &str) -> Result<()>;
+    /// Runs a command in a transient service of its own.
+    async fn start_transient(&self, unit: &TransientUnit) -> Result<()>;
+}
+
+/// A transient service unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransientUnit {
+    pub name: String,
+    pub description: String,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    pub environment: Vec<(String, String)>,
+    /// Exit codes that are answers and not failures.
+    pub success_codes: Vec<i32>,
+    /// After this long systemd ends it.
+    pub runtime_max_s: u64,
+}
+
+/// The host's resolver, hosts file included.
+#[async_trait]
+pub trait Resolver: Send + Sync {
+    /// A and AAAA of one name, without any cache of our own.
+    async fn lookup(&self, host: &str) -> Answer;
+}
+
+/// What a probe asks for once TLS stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpAsk {
+    /// TCP and TLS are proof enough.
+    None,
+    /// `GET /v2/`: a registry answers 401 (or 200).
+    Registry,
+    /// `HEAD /`: any HTTP status line with `x-amz-request-id` or `Server: AmazonS3`.
+    S3,
+}
+
+/// Connections made to see whether they can be made.
+#[async_trait]
+pub trait Prober: Send + Sync {
+    async fn probe(&self, addr: SocketAddr, host: &str, ask: HttpAsk) -> ReachOutcome;
+}
+
+/// The instance metadata service.
+#[async_trait]
+pub trait Metadata: Send + Sync {
+    async fn instance(&self) -> Result<Instance>;
+}
+
+/// The agent's introspection server.
+#[async_trait]
+pub trait Introspect: Send + Sync {
+    async fn metadata(&self) -> Result<Introspection>;
+    async fn tasks(&self) -> Result<Vec<Task>>;
+}
+
+/// The kernel's table of connections.
+#[async_trait]
+pub trait SocketTable: Send + Sync {
+    /// Established TCP connections of the process and its descendants.
+    async fn established(&self, root_pid: u32) -> Result<Vec<Socket>>;
+}
+
+/// The host's NAT table.
+#[async_trait]
+pub trait Nat: Send + Sync {
+    async fn credential_rules(&self) -> Result<CredentialRules>;
+}
+
+/// The ECS control plane, asked with the instance role.
+#[async_trait]
+pub trait ControlPlane: Send + Sync {
+    async fn discover_poll_endpoint(
+        &self,
+        region: &str,
+        cluster: &str,
+        container_instance_arn: &str,
+    ) -> Result<Discovery>;
+}
