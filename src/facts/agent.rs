@@ -24,7 +24,7 @@ pub struct AgentFacts {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Presence {
-    Container(AgentContainer),
+    Container(Box<AgentContainer>),
     /// Bottlerocket: the agent is a process of the host under `ecs.service`.
     HostProcess {
         pid: u32,
