@@ -142,6 +142,20 @@ impl fmt::Display for Service {
     }
 }
 
+/// The DNS suffix of a partition, where it is known.
+pub fn dns_suffix(partition: &str) -> Option<&'static str> {
+    Some(match partition {
+        "aws" | "aws-us-gov" => "amazonaws.com",
+        "aws-cn" => "amazonaws.com.cn",
+        "aws-iso" => "c2s.ic.gov",
+        "aws-iso-b" => "sc2s.sgov.gov",
+        "aws-iso-e" => "cloud.adc-e.uk",
+        "aws-iso-f" => "csp.hci.ic.gov",
+        "aws-eusc" => "amazonaws.eu",
+        _ => return None,
+    })
+}
+
 /// The services of several needs, each once, in the catalog's order.
 pub fn services(requirements: &[Requirement]) -> Vec<Service> {
     let mut all: Vec<Service> = requirements.iter().flat_map(|r| r.services()).copied().collect();

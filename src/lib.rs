@@ -13,4 +13,5 @@ pub mod catalog;
 pub mod config;
 pub mod decide;
 pub mod facts;
+pub mod observe;
 pub mod ports;

@@ -8,7 +8,7 @@ use crate::facts::{
     Systemd, Task, Workload,
 };
 use async_trait::async_trait;
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 pub mod docker;
 pub mod ecs;
@@ -128,4 +128,18 @@ pub trait ControlPlane: Send + Sync {
         cluster: &str,
         container_instance_arn: &str,
     ) -> Result<Discovery>;
+}
+
+/// Every port, as one look needs them.
+#[derive(Clone)]
+pub struct Ports {
+    pub engine: Arc<dyn Engine>,
+    pub init: Arc<dyn Init>,
+    pub resolver: Arc<dyn Resolver>,
+    pub prober: Arc<dyn Prober>,
+    pub metadata: Arc<dyn Metadata>,
+    pub introspect: Arc<dyn Introspect>,
+    pub sockets: Arc<dyn SocketTable>,
+    pub nat: Arc<dyn Nat>,
+    pub control_plane: Arc<dyn ControlPlane>,
 }
