@@ -13,6 +13,7 @@ use std::{net::SocketAddr, sync::Arc};
 pub mod docker;
 pub mod ecs;
 pub mod files;
+mod http;
 pub mod imds;
 pub mod introspection;
 pub mod iptables;
@@ -21,6 +22,7 @@ pub mod sockets;
 pub mod store;
 pub mod systemd;
 pub mod tls;
+mod words;
 
 type Result<T> = std::result::Result<T, Missing>;
 
