@@ -39,18 +39,23 @@ pub(super) async fn version(
     container: &Seen<Option<AgentContainer>>,
     introspection: &Seen<Introspection>,
 ) -> Fact<AgentVersion> {
-    let silent = match introspection {
+    let why = match introspection {
         Ok(metadata) => match parse_version(&metadata.version) {
             Ok(version) => return Fact::Known(AgentVersion { version, source: VersionSource::Introspection }),
-            Err(missing) => missing,
+            Err(error) => error.to_string(),
         },
-        Err(missing) => missing.clone(),
+        Err(missing) => missing.to_string(),
     };
     let Ok(Some(AgentContainer { id, pid: Some(_), .. })) = container else {
-        return Fact::Unknown(Missing::new("version of the agent", &silent, "it does not run, so it cannot be asked"));
+        return Fact::unknown("version of the agent", why, "its container does not run, so it cannot be asked there");
     };
-    let run = ports.engine.agent_version(id).await.and_then(|text| parse_version(&text));
-    run.map(|version| AgentVersion { version, source: VersionSource::Exec }).into()
+    match ports.engine.agent_version(id).await {
+        Err(missing) => Fact::Unknown(missing),
+        Ok(text) => match parse_version(&text) {
+            Ok(version) => Fact::Known(AgentVersion { version, source: VersionSource::Exec }),
+            Err(error) => Fact::unknown("/agent -version in the agent's container", error, why),
+        },
+    }
 }
 
 /// The files that decide what the next start does. Reading them is bounded, should a disk hang.

@@ -41,9 +41,10 @@ pub async fn look(ports: &Ports, settings: &Settings, ask: &Ask) -> Observation 
         (container, introspection)
     };
     // Everything that waits for nothing runs beside the two chains.
+    let words = agent::words(settings);
     let aside = async {
         tokio::join!(
-            clock.time("units", ports.init.units(&settings.agent.units, &agent::words(settings))),
+            clock.time("units", ports.init.units(&settings.agent.units, &words)),
             clock.time("workloads", ports.engine.workloads(&settings.agent.container)),
             clock.time("tasks", ports.introspect.tasks()),
             clock.time("credentials", credentials(ports, settings)),
@@ -102,7 +103,7 @@ pub async fn look(ports: &Ports, settings: &Settings, ask: &Ask) -> Observation 
         names,
         reach,
         sockets,
-        credentials,
+        credentials: Fact::Known(credentials),
         discovery,
         workloads: workloads.into(),
         took_ms: clock.read(),

@@ -3,12 +3,13 @@
 //! A port answers with a fact or with the reason there is none; it holds no policy.
 //! Every call is bounded by the deadline its adapter was built with.
 
+use crate::config::Settings;
 use crate::facts::{
     AgentContainer, Answer, CredentialRules, Discovery, Instance, Introspection, Missing, ReachOutcome, Socket,
     Systemd, Task, Workload,
 };
 use async_trait::async_trait;
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 pub mod docker;
 pub mod ecs;
@@ -144,4 +145,25 @@ pub struct Ports {
     pub sockets: Arc<dyn SocketTable>,
     pub nat: Arc<dyn Nat>,
     pub control_plane: Arc<dyn ControlPlane>,
+}
+
+impl Ports {
+    /// The adapters of this host. Nothing is asked or connected before the first call.
+    pub fn of_this_host(settings: &Settings) -> Self {
+        const LOCAL: Duration = Duration::from_secs(3);
+        let network = &settings.network;
+        // A supervised restart stops the agent (30 s at most, then systemd kills) and starts it.
+        let job = Duration::from_secs(settings.restart.deadline_s.max(60));
+        Self {
+            engine: Arc::new(docker::DockerEngine::new(&settings.docker.host)),
+            init: Arc::new(systemd::SystemBus::new(job)),
+            resolver: Arc::new(resolver::SystemResolver::new(network)),
+            prober: Arc::new(tls::TlsProber::new(Duration::from_millis(network.probe_timeout_ms))),
+            metadata: Arc::new(imds::Imds::new(&settings.instance.imds, LOCAL)),
+            introspect: Arc::new(introspection::AgentIntrospection::new(&settings.agent.introspection, LOCAL)),
+            sockets: Arc::new(sockets::KernelSockets::new(LOCAL)),
+            nat: Arc::new(iptables::IptablesNat::new(settings.agent.credentials_port, LOCAL)),
+            control_plane: Arc::new(ecs::EcsControlPlane::new(&settings.instance.imds, Duration::from_secs(10))),
+        }
+    }
 }
