@@ -1,4 +1,18 @@
-//! Settings: what the rest of the program reads. Fragments and their merging live beside this file.
+//! Settings: what the rest of the program reads, and where each value came from.
+//!
+//! drop-in files ([`files`](self::files)) → entries with file and line ([`fragment`]) → checked and
+//! merged over the defaults, later file names winning key by key ([`load`]).
+
+mod error;
+mod files;
+mod fragment;
+mod keys;
+mod load;
+mod values;
+
+pub use error::{ConfigError, Place};
+pub use files::SYSTEM_DIRS;
+pub use load::{Loaded, Origin, Source, load};
 
 use ipnet::IpNet;
 use serde::Serialize;
