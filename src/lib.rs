@@ -8,10 +8,17 @@
 //! | [`ports`] | what we need of the world, as traits, and one adapter a file |
 //! | [`config`] | settings and where each came from |
 //! | [`decide`] | (findings, history, policy) → decision; the permission to act |
+//! | [`report`] | results as text for people, as JSON, and in the size SSM shows |
+//! | [`cli`] | the command line, one file a command |
+//! | [`logging`], [`text`] | events to stderr or the journal; text from outside made harmless |
 
 pub mod catalog;
+pub mod cli;
 pub mod config;
 pub mod decide;
 pub mod facts;
+pub mod logging;
 pub mod observe;
 pub mod ports;
+pub mod report;
+pub mod text;

@@ -1,11 +1,25 @@
-//! Settings: what the rest of the program reads. Fragments and their merging live beside this file.
+//! Settings: what the rest of the program reads, and where each value came from.
+//!
+//! drop-in files ([`files`](self::files)) → entries with file and line ([`fragment`]) → checked and
+//! merged over the defaults, later file names winning key by key ([`load`]).
+
+mod error;
+mod files;
+mod fragment;
+mod keys;
+mod load;
+mod values;
+
+pub use error::{ConfigError, Place};
+pub use files::SYSTEM_DIRS;
+pub use load::{Loaded, Origin, Source, load};
 
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{net::SocketAddr, path::PathBuf};
 
 /// Validated settings. Durations are whole seconds, named `_s`, unless they say milliseconds.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     pub agent: AgentSettings,
     pub docker: DockerSettings,
@@ -16,7 +30,7 @@ pub struct Settings {
     pub paths: PathSettings,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentSettings {
     /// Name of the agent's container.
     pub container: String,
@@ -30,13 +44,13 @@ pub struct AgentSettings {
     pub credentials_port: u16,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DockerSettings {
     /// `unix:///path/of/socket`
     pub host: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NetworkSettings {
     /// Blocks outside this VPC that hold endpoints (a central endpoint VPC).
     pub endpoint_cidrs: Vec<IpNet>,
@@ -56,13 +70,13 @@ pub struct NetworkSettings {
     pub discover: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InstanceSettings {
     /// Base URL of the metadata service.
     pub imds: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConfirmSettings {
     /// Agreeing look-ups of the three names before a restart; at least 2.
     pub samples: u32,
@@ -70,7 +84,7 @@ pub struct ConfirmSettings {
     pub min_spread_s: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RestartSettings {
     /// How long to wait for tasks between states.
     pub task_wait_s: u64,
@@ -84,7 +98,7 @@ pub struct RestartSettings {
     pub cool_down_s: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PathSettings {
     /// History and intent; survives reboots.
     pub state_dir: PathBuf,

@@ -1,0 +1,92 @@
+//! JSON for programs.
+//!
+//! One document with `schema` first: `hostagent/check/1`, `hostagent/plan/1`, `hostagent/restart/1`,
+//! `hostagent/config/1`. The number changes when a field changes its meaning or goes away, not when
+//! one is added. Names are snake_case, times of day RFC 3339, durations say their unit.
+//!
+//! | field | in | meaning |
+//! |---|---|---|
+//! | `schema`, `hostagent` | all | this document's schema; the version that wrote it |
+//! | `verdict` | check, plan, restart | `settled`, `restart`, `repair`, `waiting`, `refuse`, `spent`, `busy`, `broken`, `unknown`, `moved`, `repaired`, `not_verified` |
+//! | `exit_code`, `headline` | check, plan, restart | the process's exit code; the verdict in a line |
+//! | `reasons` | check, plan, restart | `rule`, `text`, `remedy` of what stands in the way |
+//! | `agent` | check | version, owner, container, cluster, …; `null` where it could not be seen |
+//! | `services` | check | one entry a name: `host`, `endpoint_service`, `addresses` (with `path`, `reached`), `path`, `private`, `remedy` |
+//! | `connections`, `before`, `after` | check, restart | `service`, `peer`, `path`, `private`; `null` is "cannot be told", never "no" |
+//! | `findings` | check, plan, restart | `rule`, `severity` (`error`, `warning`, `info`), `text`, `evidence`, `remedy`; the worst first |
+//! | `observation` | check | everything seen, as it was seen ([`crate::facts::Observation`]) |
+//! | `plan`, `steps` | plan, restart | the plan as data; its steps in words |
+//! | `run_id`, `checks`, `outage` | restart | the run; what had to hold (`name`, `passed`, `detail`); seconds without agent API, websockets, credential rules |
+
+use super::Render;
+use crate::text;
+use serde::Serialize;
+
+/// A report with the fields every document has.
+#[derive(Serialize)]
+pub struct Document<'a, R> {
+    pub schema: &'static str,
+    /// Version of hostagent that wrote it.
+    pub hostagent: &'static str,
+    #[serde(flatten)]
+    pub report: &'a R,
+}
+
+impl<'a, R: Render> Document<'a, R> {
+    pub fn of(report: &'a R) -> Self {
+        Self { schema: R::SCHEMA, hostagent: env!("CARGO_PKG_VERSION"), report }
+    }
+}
+
+/// Indented, with a line end.
+pub fn text<T: Serialize>(value: &T) -> String {
+    let mut text = harmless(serde_json::to_string_pretty(value));
+    text.push('\n');
+    text
+}
+
+/// On one line, without a line end.
+pub fn line<T: Serialize>(value: &T) -> String {
+    harmless(serde_json::to_string(value))
+}
+
+/// Everything a terminal would obey becomes `\uXXXX`: the same document to a program, and safe to look at.
+fn harmless(json: serde_json::Result<String>) -> String {
+    let json = match json {
+        Ok(json) => json,
+        // Only a map with keys that are not text can fail, and no report holds one.
+        Err(error) => return serde_json::json!({ "error": error.to_string() }).to_string(),
+    };
+    // Control characters below space are escaped already, and the line ends are the layout's; the
+    // rest can stand inside strings only.
+    if !json.contains(|c| c != '\n' && text::is_unsafe(c)) {
+        return json;
+    }
+    let mut out = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        if c != '\n' && text::is_unsafe(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn the_same_document_without_anything_a_terminal_obeys(value: String, tail in "[\u{7f}-\u{9f}\u{202a}-\u{202e}\u{e0001}]*") {
+            let value = vec![value, tail];
+            for json in [line(&value), text(&value)] {
+                proptest::prop_assert!(!json.contains(|c| c != '\n' && text::is_unsafe(c)));
+                proptest::prop_assert_eq!(&serde_json::from_str::<Vec<String>>(&json).unwrap(), &value);
+            }
+        }
+    }
+}
