@@ -12,13 +12,16 @@
 //! | [`cli`] | the command line, one file a command |
 //! | [`logging`], [`text`] | events to stderr or the journal; text from outside made harmless |
 
+pub mod act;
 pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod decide;
 pub mod facts;
+pub mod flow;
 pub mod logging;
 pub mod observe;
 pub mod ports;
+pub mod progress;
 pub mod report;
 pub mod text;
