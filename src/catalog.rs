@@ -89,7 +89,22 @@ pub struct Place<'a> {
     pub partition: &'a str,
 }
 
+impl<'a> Place<'a> {
+    /// The DNS suffix of dual-stack API names, which IPv6-only hosts use.
+    pub fn dual_stack_suffix(&self) -> &'a str {
+        match self.partition {
+            "aws-cn" => "api.amazonwebservices.com.cn",
+            _ => "api.aws",
+        }
+    }
+}
+
 impl Service {
+    /// Whether it is one of the three that gate a restart.
+    pub fn is_control_plane(self) -> bool {
+        CONTROL_PLANE.contains(&self)
+    }
+
     /// The last part of the endpoint service name.
     pub fn id(self) -> &'static str {
         match self {
