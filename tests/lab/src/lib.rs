@@ -1,1 +1,11 @@
+//! A region in a box: stand-ins for what hostagent meets on an ECS container instance.
+//!
+//! - [`region`]: name server, services on public and endpoint addresses, metadata service
+//! - [`control`]: the client of a running region's switches, events and websockets
+//! - [`agent`]: an ECS agent that connects as the real one does
 
+pub mod agent;
+pub mod clock;
+pub mod control;
+pub mod http;
+pub mod region;

@@ -1,0 +1,2 @@
+//! x
+pub fn main(_: Vec<std::ffi::OsString>) -> anyhow::Result<std::process::ExitCode> { anyhow::bail!("no") }
