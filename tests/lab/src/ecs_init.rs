@@ -278,7 +278,8 @@ fn container(environment: &BTreeMap<String, String>) -> Value {
     ]
     .map(str::to_owned)
     .into();
-    let tools = ["/usr/bin/lsblk", "/usr/bin/nsenter", "/sbin/modinfo"].into_iter().filter(|tool| Path::new(tool).exists());
+    let tools =
+        ["/usr/bin/lsblk", "/usr/bin/nsenter", "/sbin/modinfo"].into_iter().filter(|tool| Path::new(tool).exists());
     binds.extend(tools.map(|tool| format!("{tool}:{tool}")));
     json!({
         "Image": AGENT_IMAGE,

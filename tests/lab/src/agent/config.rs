@@ -55,7 +55,9 @@ impl Config {
         let no_proxy = var("NO_PROXY").or(var("no_proxy")).unwrap_or_default();
         let roots = match var("SSL_CERT_FILE") {
             Some(file) => vec![file.into()],
-            None => ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"].map(PathBuf::from).into(),
+            None => {
+                ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"].map(PathBuf::from).into()
+            }
         };
         let imds = var("AWS_EC2_METADATA_SERVICE_ENDPOINT").unwrap_or_else(|| "http://169.254.169.254".into());
         Ok(Self {

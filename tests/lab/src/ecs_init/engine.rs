@@ -106,7 +106,9 @@ impl Engine {
     }
 
     pub async fn remove(&self, id: &str) -> Result<()> {
-        self.call(Method::DELETE, &format!("/containers/{id}?force=1"), "application/json", Bytes::new()).await.map(drop)
+        self.call(Method::DELETE, &format!("/containers/{id}?force=1"), "application/json", Bytes::new())
+            .await
+            .map(drop)
     }
 
     /// The last lines of the container's output, as the engine frames them.

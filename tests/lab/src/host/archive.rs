@@ -99,9 +99,7 @@ fn write_archive(kind: &Kind<'_>, layer: &Path, path: &Path) -> Result<()> {
                 "Healthcheck": { "Test": ["CMD", "/agent", "--healthcheck"] },
             }),
         ),
-        Kind::Workload => {
-            (WORKLOAD_TAG, json!({ "Entrypoint": ["/workload"], "Env": ["PATH=/"] }))
-        }
+        Kind::Workload => (WORKLOAD_TAG, json!({ "Entrypoint": ["/workload"], "Env": ["PATH=/"] })),
     };
     let diff_id = format!("sha256:{}", sha256_of_file(utf8(layer)?)?);
     let image = json!({

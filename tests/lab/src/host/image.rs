@@ -107,7 +107,12 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 /// The lines of a recipe file that are no comments.
 fn list(name: &str) -> Result<Vec<String>> {
     let text = fs::read_to_string(Path::new(RECIPE).join(name)).with_context(|| format!("no {RECIPE}/{name}"))?;
-    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect())
+    Ok(text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect())
 }
 
 fn build(tag: &str) -> Result<()> {

@@ -152,7 +152,9 @@ mod tests {
 
     #[test]
     fn what_the_host_prints_is_read() {
-        let unit = parse_unit("MainPID=0\nNRestarts=3\nExecMainStatus=5\nResult=exit-code\nActiveState=failed\nSubState=failed");
+        let unit = parse_unit(
+            "MainPID=0\nNRestarts=3\nExecMainStatus=5\nResult=exit-code\nActiveState=failed\nSubState=failed",
+        );
         assert_eq!((unit.active.as_str(), unit.exec_main_status, unit.restarts), ("failed", 5, 3));
 
         let rules = "-P OUTPUT ACCEPT\n-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\n\

@@ -20,13 +20,14 @@ use crate::{
     control::Client,
     region::{
         place::Service,
-        switch::{Change, Event, State},
+        switch::{Change, Event, State, What},
     },
 };
 use anyhow::{Context, Result, bail};
 use command::{Run, run};
 use slots::Slot;
 use std::{
+    collections::BTreeMap,
     env,
     io::{ErrorKind, Write},
     os::unix::net::UnixDatagram,
@@ -42,6 +43,9 @@ use tokio::runtime::Runtime;
 const BOOT: Duration = Duration::from_secs(120);
 /// From then until the agent holds both websockets.
 const AGENT: Duration = Duration::from_secs(60);
+/// How long, and how often, [`Host::until`] looks.
+const UNTIL: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(50);
 /// Set to `no-host` to leave out the tests that need a host.
 const CHOICE: &str = "HOSTAGENT_TESTS";
 
@@ -206,7 +210,7 @@ impl Host {
             self.must(&arguments)?;
         }
         if options.supervisor != Supervisor::None && options.await_agent {
-            self.try_await_agent()?;
+            self.try_await_agent(0)?;
         }
         Ok(())
     }
@@ -338,27 +342,53 @@ impl Host {
         }
     }
 
-    /// Waits until the agent holds both of its websockets; panics after a minute.
+    /// Number of the region's latest event, to wait later for what comes after it.
     #[track_caller]
-    pub fn await_agent(&self) {
-        if let Err(error) = self.try_await_agent() {
+    pub fn mark(&self) -> u64 {
+        self.state().last_event
+    }
+
+    /// Waits until an agent holds both of its websockets, each opened after event number `mark`; panics after a minute.
+    /// The sockets of an earlier agent do not count, though the region may not have seen their end yet.
+    #[track_caller]
+    pub fn await_agent(&self, mark: u64) {
+        if let Err(error) = self.try_await_agent(mark) {
             panic!("{error:#}");
         }
     }
 
-    fn try_await_agent(&self) -> Result<()> {
+    fn try_await_agent(&self, mark: u64) -> Result<()> {
         let deadline = Instant::now() + AGENT;
-        loop {
-            let state = self.runtime.block_on(self.client().state())?;
-            let open = |service| state.websockets.iter().any(|websocket| websocket.service == service);
-            if open(Service::EcsAgent) && open(Service::EcsTelemetry) {
-                return Ok(());
-            }
+        let (mut seen, mut open) = (mark, BTreeMap::new());
+        while !(open.values().any(|s| *s == Service::EcsAgent) && open.values().any(|s| *s == Service::EcsTelemetry)) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                bail!("the agent did not open its two websockets within {AGENT:?}");
+                bail!("no agent opened its two websockets within {AGENT:?}");
             }
-            self.runtime.block_on(self.client().events(state.last_event, left))?;
+            for event in self.runtime.block_on(self.client().events(seen, left))? {
+                seen = event.seq;
+                match event.what {
+                    What::WsOpen { websocket } => drop(open.insert(websocket.id, websocket.service)),
+                    What::WsClose { websocket, .. } => drop(open.remove(&websocket.id)),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks again and again until `look` finds something; panics with `what` after a minute. For what no event tells.
+    #[track_caller]
+    pub fn until<T>(&self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+        let deadline = Instant::now() + UNTIL;
+        loop {
+            if let Some(found) = look(self) {
+                return found;
+            }
+            if Instant::now() >= deadline {
+                panic!("waited {UNTIL:?} in vain: {what}");
+            }
+            thread::sleep(PAUSE);
         }
     }
 

@@ -2,12 +2,7 @@
 
 use super::{HostOptions, Supervisor, archive};
 use anyhow::{Context, Result};
-use std::{
-    fmt::Write as _,
-    fs,
-    os::unix::fs::symlink,
-    path::Path,
-};
+use std::{fmt::Write as _, fs, os::unix::fs::symlink, path::Path};
 
 /// Units that start at boot, as links of this directory.
 const WANTED: &str = "etc/systemd/system/multi-user.target.wants";

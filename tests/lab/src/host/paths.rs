@@ -13,7 +13,10 @@ pub fn programs() -> Result<PathBuf> {
     }
     for program in ["hostagent", "hostagent-lab"] {
         if !directory.join(program).exists() {
-            bail!("no {} there: run `cargo build --workspace --bins` first (tests/run does)", directory.join(program).display());
+            bail!(
+                "no {} there: run `cargo build --workspace --bins` first (tests/run does)",
+                directory.join(program).display()
+            );
         }
     }
     Ok(directory.to_path_buf())

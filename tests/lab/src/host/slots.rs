@@ -65,9 +65,9 @@ fn try_remove_orphans() -> Result<()> {
     let format = format!("{{{{.ID}}}} {{{{.Label \"{LABEL}\"}}}}");
     let listed = run("docker", &["ps", "--all", "--filter", &format!("label={LABEL}"), "--format", &format])?;
     for (id, owner) in listed.lines().filter_map(|line| line.split_once(' ')) {
-        let alive = owner.split_once(':').is_some_and(|(pid, start)| {
-            pid.parse().ok().and_then(started).is_some_and(|started| started == start)
-        });
+        let alive = owner
+            .split_once(':')
+            .is_some_and(|(pid, start)| pid.parse().ok().and_then(started).is_some_and(|started| started == start));
         if !alive {
             run("docker", &["rm", "--force", "--volumes", id])?;
         }

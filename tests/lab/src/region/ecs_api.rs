@@ -113,9 +113,7 @@ fn register(shared: &Shared, input: &Value) -> Answer {
     let version = input.pointer("/versionInfo/agentVersion").and_then(Value::as_str).unwrap_or_default().to_string();
     let stable = shared.switches().arn == ArnMode::Stable;
     let instance = match known {
-        Some(known) if stable => {
-            Instance { registrations: known.registrations + 1, agent_version: version, ..known }
-        }
+        Some(known) if stable => Instance { registrations: known.registrations + 1, agent_version: version, ..known },
         _ => {
             let id = clock::random_hex(32);
             Instance {
@@ -166,7 +164,12 @@ fn update_state(shared: &Shared, input: &Value) -> Answer {
     cluster(input)?;
     let status = match text(input, "status") {
         Some(status @ ("ACTIVE" | "DRAINING")) => status.to_string(),
-        _ => return refuse("InvalidParameterException", "Container instances status should be one of [DRAINING,ACTIVE]"),
+        _ => {
+            return refuse(
+                "InvalidParameterException",
+                "Container instances status should be one of [DRAINING,ACTIVE]",
+            );
+        }
     };
     let mut changed = Vec::new();
     for arn in input.get("containerInstances").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)

@@ -85,7 +85,8 @@ async fn respond(shared: &Shared, tokens: &Tokens, request: Request<Incoming>) -
         _ => answer(shared, tokens, &request, mode),
     };
     shared.log(What::Imds { method: request.method().to_string(), path: request.uri().path().to_string(), status });
-    let mut response = Response::builder().status(status).header("Server", "EC2ws").header("Content-Type", "text/plain");
+    let mut response =
+        Response::builder().status(status).header("Server", "EC2ws").header("Content-Type", "text/plain");
     if let Some(ttl) = ttl {
         response = response.header("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", ttl);
     }

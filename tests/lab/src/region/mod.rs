@@ -101,9 +101,18 @@ impl Region {
         let shared = Arc::new(Shared::new(binding, ttl));
         let mut tasks = JoinSet::new();
         let endless = |()| Ok(());
-        tasks.spawn({ let s = shared.clone(); async move { Ok(dns::serve_udp(s, udp).await) } });
-        tasks.spawn({ let s = shared.clone(); async move { Ok(dns::serve_tcp(s, tcp).await) } });
-        tasks.spawn({ let s = shared.clone(); async move { endless(proxy::serve(s, proxy).await) } });
+        tasks.spawn({
+            let s = shared.clone();
+            async move { Ok(dns::serve_udp(s, udp).await) }
+        });
+        tasks.spawn({
+            let s = shared.clone();
+            async move { Ok(dns::serve_tcp(s, tcp).await) }
+        });
+        tasks.spawn({
+            let s = shared.clone();
+            async move { endless(proxy::serve(s, proxy).await) }
+        });
         tasks.spawn(imds::serve(shared.clone(), imds));
         for (door, listener) in doors {
             tasks.spawn(https::serve(shared.clone(), certificates.clone(), door, listener));

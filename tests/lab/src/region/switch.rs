@@ -164,9 +164,18 @@ pub struct Event {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum What {
     /// A DNS question and its answer: addresses, or one word such as `NXDOMAIN`.
-    Dns { from: SocketAddr, name: String, qtype: String, answer: Vec<String> },
+    Dns {
+        from: SocketAddr,
+        name: String,
+        qtype: String,
+        answer: Vec<String>,
+    },
     /// A TCP connection that was accepted.
-    Connect { service: Service, local: SocketAddr, peer: SocketAddr },
+    Connect {
+        service: Service,
+        local: SocketAddr,
+        peer: SocketAddr,
+    },
     /// How its TLS handshake ended; `error` is absent when it went well.
     Tls {
         service: Service,
@@ -178,16 +187,44 @@ pub enum What {
         error: Option<String>,
     },
     /// An HTTP request over TLS.
-    Http { service: Service, local: SocketAddr, peer: SocketAddr, method: String, path: String, status: u16 },
+    Http {
+        service: Service,
+        local: SocketAddr,
+        peer: SocketAddr,
+        method: String,
+        path: String,
+        status: u16,
+    },
     /// An ECS API call; `detail` holds the ARN or the error's type.
-    Api { action: String, local: SocketAddr, peer: SocketAddr, status: u16, detail: String },
-    WsOpen { websocket: Websocket },
-    WsClose { websocket: Websocket, reason: String },
-    Imds { method: String, path: String, status: u16 },
+    Api {
+        action: String,
+        local: SocketAddr,
+        peer: SocketAddr,
+        status: u16,
+        detail: String,
+    },
+    WsOpen {
+        websocket: Websocket,
+    },
+    WsClose {
+        websocket: Websocket,
+        reason: String,
+    },
+    Imds {
+        method: String,
+        path: String,
+        status: u16,
+    },
     /// A request to the forward proxy.
-    Proxy { peer: SocketAddr, target: String, status: u16 },
+    Proxy {
+        peer: SocketAddr,
+        target: String,
+        status: u16,
+    },
     /// A switch was thrown.
-    Set { change: Change },
+    Set {
+        change: Change,
+    },
 }
 
 /// An open websocket.
