@@ -14,8 +14,7 @@ hostagent-lab: stand-ins for what hostagent meets on an ECS container instance
   hostagent-lab ecs-init  keeps an agent running (also when called as `amazon-ecs-init`)
   hostagent-lab workload  a task that asks for its credentials (also when called as `workload`)
   hostagent-lab link      the wire between a host and its region, with a delay
-  hostagent-lab host-image
-                          builds the image of a host, if its recipe changed, and prints its tag
+  hostagent-lab host      a whole container instance in a container, with all of these (needs root and Docker)
 
 Each takes --help.
 ";
@@ -45,7 +44,7 @@ fn main() -> ExitCode {
         "ecs-init" => lab::ecs_init::main(args),
         "link" => lab::link::main(args),
         "workload" => lab::workload::main(),
-        "host-image" => lab::host::image::main(),
+        "host" => lab::host::cli::main(args),
         "-h" | "--help" | "help" => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)

@@ -8,9 +8,15 @@ use hyper::{Request, StatusCode, body::Bytes, client::conn::http1::SendRequest, 
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use std::{fmt, sync::Arc, time::Duration};
-use tokio::{net::TcpStream, sync::Mutex, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
 const CALL: Duration = Duration::from_secs(15);
+/// A connection idle for longer is not used again: by then the far end of the real one has closed it.
+const IDLE: Duration = Duration::from_secs(60);
 const METADATA: Duration = Duration::from_secs(5);
 
 /// An error answer of the API.
@@ -46,11 +52,17 @@ struct Credentials {
     token: String,
 }
 
+/// The kept connection, and when it was used last.
+struct Kept {
+    sender: SendRequest<Full<Bytes>>,
+    used: Instant,
+}
+
 pub struct Api {
     config: Arc<Config>,
     dialer: Arc<Dialer>,
     credentials: Mutex<Option<Credentials>>,
-    connection: Mutex<Option<SendRequest<Full<Bytes>>>>,
+    connection: Mutex<Option<Kept>>,
 }
 
 impl Api {
@@ -119,17 +131,19 @@ impl Api {
             .body(Full::<Bytes>::from(input.to_string()))?;
         request.headers_mut().extend(self.signature(region).await?);
         let mut connection = self.connection.lock().await;
+        let idle = self.config.scaled(IDLE);
         let kept = match connection.take() {
-            Some(kept) if !kept.is_closed() => kept,
+            Some(kept) if !kept.sender.is_closed() && kept.used.elapsed() < idle => kept,
             _ => {
                 let stream = self.dialer.dial(&host).await?;
                 let (sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
                 tokio::spawn(driver);
-                sender
+                Kept { sender, used: Instant::now() }
             }
         };
-        let sender = connection.insert(kept);
-        let response = sender.send_request(request).await?;
+        let kept = connection.insert(kept);
+        let response = kept.sender.send_request(request).await?;
+        kept.used = Instant::now();
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
         let answer: Value = serde_json::from_slice(&body).unwrap_or_default();

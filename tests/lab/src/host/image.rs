@@ -9,7 +9,6 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::ExitCode,
 };
 
 const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/host");
@@ -44,22 +43,12 @@ const DIRECTORIES: [&str; 7] = [
     "var/log/ecs/exec",
 ];
 
-/// `hostagent-lab host-image`: builds the image if it must be built, and prints its tag.
-///
-/// # Errors
-///
-/// As [`ensure`].
-pub fn main() -> Result<ExitCode> {
-    println!("{}", ensure()?);
-    Ok(ExitCode::SUCCESS)
-}
-
 /// The image's tag; builds it if no image of this recipe is there. Needs root and debootstrap to build.
 ///
 /// # Errors
 ///
 /// When the engine does not answer, or the packages cannot be had.
-pub fn ensure() -> Result<String> {
+pub(super) fn ensure() -> Result<String> {
     let tag = format!("{REPOSITORY}:{}", &recipe_hash()?[..12]);
     if present(&tag)? {
         return Ok(tag);

@@ -5,8 +5,9 @@
 //! [`Host`] is dropped. The engine of this machine must answer; see `tests/run`.
 
 mod archive;
+pub mod cli;
 mod command;
-pub mod image;
+mod image;
 mod inspect;
 mod overlay;
 mod paths;
@@ -24,6 +25,7 @@ use crate::{
     },
 };
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use command::{Run, run};
 use slots::Slot;
 use std::{
@@ -49,8 +51,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Set to `no-host` to leave out the tests that need a host.
 const CHOICE: &str = "HOSTAGENT_TESTS";
 
+/// The agent's version unless a test wants another.
+const AGENT_VERSION: &str = "1.105.1";
+
 /// Who keeps the agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Supervisor {
     /// ecs.service, as on Amazon's images.
     #[default]
@@ -91,7 +96,7 @@ impl Default for HostOptions {
     fn default() -> Self {
         Self {
             supervisor: Supervisor::default(),
-            agent_version: "1.105.1".into(),
+            agent_version: AGENT_VERSION.into(),
             staged: Vec::new(),
             persisted: true,
             ecs_config: Vec::new(),

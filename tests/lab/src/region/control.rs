@@ -26,14 +26,18 @@ struct Context {
     addresses: Arc<Addresses>,
 }
 
-pub(super) async fn serve(shared: Arc<Shared>, addresses: Arc<Addresses>, listener: UnixListener) {
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    addresses: Arc<Addresses>,
+    listener: UnixListener,
+) -> anyhow::Result<()> {
     let router = Router::new()
         .route("/state", get(state))
         .route("/set", post(set))
         .route("/events", get(events))
         .route("/hang-up", post(hang_up))
         .with_state(Context { shared, addresses });
-    let _ = axum::serve(listener, router).await;
+    Ok(axum::serve(listener, router).await?)
 }
 
 pub(super) fn snapshot(shared: &Shared, addresses: &Addresses) -> State {
@@ -51,7 +55,7 @@ async fn state(Extract(context): Extract<Context>) -> Json<State> {
 }
 
 async fn set(Extract(context): Extract<Context>, Json(change): Json<Change>) -> Json<State> {
-    context.shared.change(&change);
+    context.shared.change(&change).await;
     Json(snapshot(&context.shared, &context.addresses))
 }
 

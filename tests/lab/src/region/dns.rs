@@ -40,7 +40,7 @@ pub(super) async fn bind(address: SocketAddr) -> anyhow::Result<(UdpSocket, TcpL
     anyhow::bail!("DNS over UDP on {address}: {why}")
 }
 
-pub(super) async fn serve_udp(shared: Arc<Shared>, socket: UdpSocket) {
+pub(super) async fn serve_udp(shared: Arc<Shared>, socket: UdpSocket) -> anyhow::Result<()> {
     let mut buffer = vec![0; 4096];
     loop {
         let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
@@ -51,7 +51,7 @@ pub(super) async fn serve_udp(shared: Arc<Shared>, socket: UdpSocket) {
     }
 }
 
-pub(super) async fn serve_tcp(shared: Arc<Shared>, listener: TcpListener) {
+pub(super) async fn serve_tcp(shared: Arc<Shared>, listener: TcpListener) -> anyhow::Result<()> {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}

@@ -4,7 +4,7 @@ use super::{
     certs::Certificates,
     ecs_api,
     place::{Door, Service},
-    state::Shared,
+    state::{Follower, Shared},
     switch::{TlsFault, What},
     websocket,
 };
@@ -44,10 +44,10 @@ pub(super) async fn serve(
     certificates: Arc<Certificates>,
     door: Door,
     listener: TcpListener,
+    mut switches: Follower,
 ) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let mut listener = Some(listener);
-    let mut switches = shared.subscribe_switches();
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -57,8 +57,9 @@ pub(super) async fn serve(
         } else if !dead && listener.is_none() {
             listener = Some(TcpListener::bind(address).await.with_context(|| format!("listen on {address} again"))?);
         }
+        switches.done();
         tokio::select! {
-            changed = switches.changed() => if changed.is_err() { return Ok(()) },
+            thrown = switches.thrown() => if thrown.is_err() { return Ok(()) },
             accepted = accept(listener.as_ref()) => {
                 if let Ok((stream, peer)) = accepted {
                     let local = stream.local_addr().unwrap_or(address);

@@ -2,7 +2,7 @@
 
 use super::{
     place::{ACCOUNT, INSTANCE, MAC, REGION, ROLE, SUFFIX, ZONE},
-    state::Shared,
+    state::{Follower, Shared},
     switch::{ImdsMode, What},
 };
 use crate::clock;
@@ -33,10 +33,9 @@ const TTL_MAX: u64 = 21_600;
 type Tokens = Arc<Mutex<BTreeMap<String, u64>>>;
 
 /// Listens, and stops listening while the switches say that the service is down.
-pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener) -> anyhow::Result<()> {
+pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, mut switches: Follower) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let mut listener = Some(listener);
-    let mut switches = shared.subscribe_switches();
     let tokens = Tokens::default();
     let mut connections = JoinSet::new();
     loop {
@@ -49,8 +48,9 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener) -> anyhow:
         } else if listener.is_none() {
             listener = Some(TcpListener::bind(address).await.with_context(|| format!("listen on {address} again"))?);
         }
+        switches.done();
         tokio::select! {
-            changed = switches.changed() => if changed.is_err() { return Ok(()) },
+            thrown = switches.thrown() => if thrown.is_err() { return Ok(()) },
             accepted = accept(listener.as_ref()) => {
                 if let Ok(stream) = accepted {
                     connections.spawn(connection(shared.clone(), tokens.clone(), stream));
@@ -116,7 +116,7 @@ fn answer(shared: &Shared, tokens: &Tokens, request: &Request<Incoming>, mode: I
             None => (400, "Bad Request".into(), None),
         };
     }
-    if !header(TOKEN_HEADER).and_then(|token| tokens.get(token)).is_some_and(|end| *end > now) {
+    if header(TOKEN_HEADER).and_then(|token| tokens.get(token)).is_none_or(|end| *end <= now) {
         return (401, String::new(), None);
     }
     if request.method() != Method::GET {

@@ -100,27 +100,14 @@ impl Region {
         });
         let shared = Arc::new(Shared::new(binding, ttl));
         let mut tasks = JoinSet::new();
-        let endless = |()| Ok(());
-        tasks.spawn({
-            let s = shared.clone();
-            async move { Ok(dns::serve_udp(s, udp).await) }
-        });
-        tasks.spawn({
-            let s = shared.clone();
-            async move { Ok(dns::serve_tcp(s, tcp).await) }
-        });
-        tasks.spawn({
-            let s = shared.clone();
-            async move { endless(proxy::serve(s, proxy).await) }
-        });
-        tasks.spawn(imds::serve(shared.clone(), imds));
+        tasks.spawn(dns::serve_udp(shared.clone(), udp));
+        tasks.spawn(dns::serve_tcp(shared.clone(), tcp));
+        tasks.spawn(proxy::serve(shared.clone(), proxy));
+        tasks.spawn(imds::serve(shared.clone(), imds, shared.follow()));
         for (door, listener) in doors {
-            tasks.spawn(https::serve(shared.clone(), certificates.clone(), door, listener));
+            tasks.spawn(https::serve(shared.clone(), certificates.clone(), door, listener, shared.follow()));
         }
-        tasks.spawn({
-            let (shared, addresses) = (shared.clone(), addresses.clone());
-            async move { endless(control::serve(shared, addresses, control).await) }
-        });
+        tasks.spawn(control::serve(shared.clone(), addresses.clone(), control));
         Ok(RegionHandle { shared, addresses, tasks })
     }
 }
@@ -131,8 +118,8 @@ impl RegionHandle {
     }
 
     /// Throws switches; in force when this returns.
-    pub fn set(&self, change: &Change) {
-        self.shared.change(change);
+    pub async fn set(&self, change: &Change) {
+        self.shared.change(change).await;
     }
 
     pub fn switches(&self) -> Switches {

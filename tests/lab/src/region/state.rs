@@ -7,7 +7,8 @@ use super::{
 use crate::clock;
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 use tokio::sync::watch;
 
@@ -20,8 +21,10 @@ pub(super) struct Shared {
     memory: Mutex<Memory>,
     /// Number of the latest event.
     events: watch::Sender<u64>,
-    /// The switches, for those who must act when one is thrown.
-    switched: watch::Sender<Switches>,
+    /// The switches and how often they were thrown, for those who must act when one is.
+    switched: watch::Sender<(u64, Switches)>,
+    /// How far each follower of the switches has come.
+    followed: watch::Sender<BTreeMap<u64, u64>>,
     /// Websockets to close: told to every one of them, which compare it with their own.
     hang_up: watch::Sender<(u64, Option<Service>)>,
 }
@@ -44,6 +47,34 @@ struct Memory {
     access_keys: Vec<String>,
 }
 
+/// See [`Shared::follow`].
+pub(super) struct Follower {
+    shared: Arc<Shared>,
+    id: u64,
+    switches: watch::Receiver<(u64, Switches)>,
+}
+
+impl Follower {
+    /// Ends when a switch has been thrown; an error when the region is gone.
+    pub async fn thrown(&mut self) -> Result<(), watch::error::RecvError> {
+        self.switches.changed().await
+    }
+
+    /// To be said when the switches seen last are in force.
+    pub fn done(&mut self) {
+        let round = self.switches.borrow_and_update().0;
+        self.shared.followed.send_if_modified(|followed| followed.insert(self.id, round) != Some(round));
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.shared.followed.send_modify(|followed| {
+            followed.remove(&self.id);
+        });
+    }
+}
+
 impl Shared {
     pub fn new(binding: Binding, ttl: u32) -> Self {
         let switch = ServiceSwitch { path: Path::Public, ttl, tls: TlsFault::None, dead: 0 };
@@ -57,7 +88,8 @@ impl Shared {
             binding,
             memory: Mutex::default(),
             events: watch::Sender::new(0),
-            switched: watch::Sender::new(switches),
+            switched: watch::Sender::new((0, switches)),
+            followed: watch::Sender::default(),
             hang_up: watch::Sender::new((0, None)),
         }
     }
@@ -91,11 +123,11 @@ impl Shared {
     }
 
     pub fn switches(&self) -> Switches {
-        self.switched.borrow().clone()
+        self.switched.borrow().1.clone()
     }
 
     pub fn service(&self, service: Service) -> ServiceSwitch {
-        let switches = self.switched.borrow();
+        let switches = &self.switched.borrow().1;
         // Every service has an entry from the start and none is ever taken away.
         switches.services.get(&service).copied().unwrap_or(ServiceSwitch {
             path: Path::Public,
@@ -105,17 +137,34 @@ impl Shared {
         })
     }
 
-    pub fn subscribe_switches(&self) -> watch::Receiver<Switches> {
-        self.switched.subscribe()
+    /// Someone who acts when a switch is thrown, and says so when it is done.
+    pub fn follow(self: &Arc<Self>) -> Follower {
+        let switches = self.switched.subscribe();
+        let mut id = 0;
+        self.followed.send_modify(|followed| {
+            id = followed.last_key_value().map_or(0, |(last, _)| last + 1);
+            followed.insert(id, switches.borrow().0);
+        });
+        Follower { shared: self.clone(), id, switches }
     }
 
-    pub fn change(&self, change: &Change) {
-        self.switched.send_modify(|switches| change.apply(switches));
+    /// Throws switches, and waits until every follower has acted.
+    pub async fn change(&self, change: &Change) {
+        let mut round = 0;
+        self.switched.send_modify(|(thrown, switches)| {
+            change.apply(switches);
+            *thrown += 1;
+            round = *thrown;
+        });
         self.log(What::Set { change: change.clone() });
+        let mut followed = self.followed.subscribe();
+        let everyone = followed.wait_for(|followed| followed.values().all(|done| *done >= round));
+        // A follower that cannot act (its address is taken) ends the region with its own error.
+        let _ = tokio::time::timeout(Duration::from_secs(5), everyone).await;
     }
 
     pub fn api_fault(&self, action: &str) -> Option<ApiFault> {
-        let switches = self.switched.borrow();
+        let switches = &self.switched.borrow().1;
         switches.api.get(action).or_else(|| switches.api.get("*")).cloned()
     }
 

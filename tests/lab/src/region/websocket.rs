@@ -42,7 +42,7 @@ pub(super) async fn respond(shared: &Arc<Shared>, call: Call, host: &str, mut re
     }
     let query = query(request.uri().query().unwrap_or_default());
     let arn = query.get("containerInstanceArn").cloned().unwrap_or_default();
-    if !shared.instance(&arn).is_some_and(|instance| instance.status != "INACTIVE") {
+    if shared.instance(&arn).is_none_or(|instance| instance.status == "INACTIVE") {
         return error(StatusCode::BAD_REQUEST, "InactiveInstanceException", "Container instance is not active.");
     }
     let service = call.door.service;
