@@ -11,6 +11,10 @@ hostagent-lab: stand-ins for what hostagent meets on an ECS container instance
   hostagent-lab set       throw the switches of a running region
   hostagent-lab show      what a running region tells of itself
   hostagent-lab agent     an ECS agent (also when called as `agent`)
+  hostagent-lab ecs-init  keeps an agent running (also when called as `amazon-ecs-init`)
+  hostagent-lab workload  a task that asks for its credentials (also when called as `workload`)
+  hostagent-lab link      the wire between a host and its region, with a delay
+  hostagent-lab host      a whole container instance in a container, with all of these (needs root and Docker)
 
 Each takes --help.
 ";
@@ -22,6 +26,7 @@ fn main() -> ExitCode {
     let command = match called_as.to_str() {
         Some("agent") => "agent".to_string(),
         Some("amazon-ecs-init") => "ecs-init".to_string(),
+        Some("workload") => "workload".to_string(),
         // Options without a command are the story's.
         _ if first.is_empty() || (first.starts_with('-') && !matches!(first.as_str(), "-h" | "--help")) => {
             "story".to_string()
@@ -36,6 +41,10 @@ fn main() -> ExitCode {
         "set" => lab::region::cli::set(args),
         "show" => lab::region::cli::show(args),
         "agent" => lab::agent::main(args),
+        "ecs-init" => lab::ecs_init::main(args),
+        "link" => lab::link::main(args),
+        "workload" => lab::workload::main(),
+        "host" => lab::host::cli::main(args),
         "-h" | "--help" | "help" => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)

@@ -19,6 +19,10 @@ use tokio::{
 
 /// How often registration is tried before the agent gives up and leaves it to its supervisor.
 const REGISTER_TRIES: u32 = 3;
+/// What the real agent needs from its start until it has its handler of signals: it loads its state, asks the metadata
+/// service many things and tries versions of the Docker API. It is long enough for the stop command of ecs-init to
+/// find an agent that a SIGTERM simply ends, with exit code 143.
+const STARTUP: Duration = Duration::from_millis(300);
 /// How long the broken final save of 1.44.0 to 1.44.3 takes.
 const BROKEN_SAVE: Duration = Duration::from_secs(5);
 
@@ -46,7 +50,7 @@ async fn life(config: &Arc<Config>) -> Result<u8, Failure> {
     log("info", &format!("{} starting", config.version_text()));
     let faults = Faults::read(config).map_err(terminal)?;
     // Still without a handler: a SIGTERM in here ends the process as it ends any other.
-    tokio::time::sleep(faults.slow_start).await;
+    tokio::time::sleep(STARTUP + faults.slow_start).await;
     if let Some(code) = faults.exit {
         return Err((code, anyhow::anyhow!("told to fail")));
     }

@@ -99,6 +99,7 @@ pub fn region(args: Vec<OsString>) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let mut region = Region::start(RegionConfig { binding, dir, ttl }).await?;
         println!("{}", serde_json::to_string(region.addresses())?);
+        crate::notify::ready()?;
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         tokio::select! {
             _ = term.recv() => Ok(ExitCode::SUCCESS),
