@@ -89,7 +89,22 @@ pub struct Place<'a> {
     pub partition: &'a str,
 }
 
+impl<'a> Place<'a> {
+    /// The DNS suffix of dual-stack API names, which IPv6-only hosts use.
+    pub fn dual_stack_suffix(&self) -> &'a str {
+        match self.partition {
+            "aws-cn" => "api.amazonwebservices.com.cn",
+            _ => "api.aws",
+        }
+    }
+}
+
 impl Service {
+    /// Whether it is one of the three that gate a restart.
+    pub fn is_control_plane(self) -> bool {
+        CONTROL_PLANE.contains(&self)
+    }
+
     /// The last part of the endpoint service name.
     pub fn id(self) -> &'static str {
         match self {
@@ -140,6 +155,20 @@ impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.id())
     }
+}
+
+/// The DNS suffix of a partition, where it is known.
+pub fn dns_suffix(partition: &str) -> Option<&'static str> {
+    Some(match partition {
+        "aws" | "aws-us-gov" => "amazonaws.com",
+        "aws-cn" => "amazonaws.com.cn",
+        "aws-iso" => "c2s.ic.gov",
+        "aws-iso-b" => "sc2s.sgov.gov",
+        "aws-iso-e" => "cloud.adc-e.uk",
+        "aws-iso-f" => "csp.hci.ic.gov",
+        "aws-eusc" => "amazonaws.eu",
+        _ => return None,
+    })
 }
 
 /// The services of several needs, each once, in the catalog's order.

@@ -1,1 +1,5 @@
-fn main() {}
+//! hostagent: see the library for what is where.
+
+fn main() -> std::process::ExitCode {
+    hostagent::cli::main()
+}

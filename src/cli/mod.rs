@@ -1,4 +1,115 @@
 //! The command line: one file a command; the only room that uses `anyhow`.
 
 pub mod args;
+mod check;
 pub mod config_show;
+mod restart;
+mod views;
+mod worker;
+
+use crate::{
+    config::{self, Loaded, Settings},
+    decide,
+    logging::{self, Target},
+    progress::Progress,
+    report::{self, Format, Look, Render, step_words},
+};
+use anyhow::Result;
+use args::{Cli, Command, ConfigCommand};
+use clap::Parser;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::OnceLock,
+    time::Instant,
+};
+
+/// What every command needs.
+pub struct Context {
+    pub settings: Settings,
+    loaded: Loaded,
+    format: Format,
+    command: &'static str,
+    began: Instant,
+    /// A standard output that was closed is told once.
+    closed: OnceLock<()>,
+}
+
+/// Parses, runs the command, and turns what it came to into the exit code.
+pub fn main() -> ExitCode {
+    // Usage errors, help and version end here, with clap's own codes.
+    let cli = Cli::parse();
+    let code = match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            // The chain in one line: what, and each cause behind it.
+            eprintln!("hostagent: {error:#}");
+            decide::EXIT_COULD_NOT_TELL
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn run(cli: Cli) -> Result<u8> {
+    // What a worker does belongs in the journal; a person asks for it with -v.
+    let verbosity = if matches!(cli.command, Command::Worker(_)) { cli.global.verbose.max(1) } else { cli.global.verbose };
+    logging::init(verbosity, Target::Auto)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let Command::Worker(args) = &cli.command {
+        // The worker has its settings from whoever started it.
+        return runtime.block_on(worker::worker(args));
+    }
+    let loaded = config::load(&cli.global.config_source())?;
+    let context = Context {
+        settings: loaded.settings.clone(),
+        loaded,
+        format: cli.global.format,
+        command: match &cli.command {
+            Command::Check(_) => "check",
+            Command::Plan(_) => "plan",
+            Command::Restart(_) => "restart",
+            Command::Config(_) => "config",
+            Command::Worker(_) => "worker",
+        },
+        began: Instant::now(),
+        closed: OnceLock::new(),
+    };
+    match &cli.command {
+        Command::Check(args) => Ok(runtime.block_on(check::check(&context, args))),
+        Command::Plan(args) => Ok(runtime.block_on(check::plan(&context, args))),
+        Command::Restart(args) => runtime.block_on(restart::restart(&context, args)),
+        Command::Config(ConfigCommand::Show) => {
+            context.write(&config_show::config_show(&context.loaded, context.format));
+            Ok(decide::EXIT_DONE)
+        }
+        Command::Worker(args) => runtime.block_on(worker::worker(args)),
+    }
+}
+
+impl Context {
+    /// Prints a result in the format that was asked for.
+    fn print<R: Render>(&self, report: &R) {
+        self.write(&report::render(report, self.format, Look::of_stdout(), &self.report_file()));
+    }
+
+    /// Where the whole of a result goes that SSM would cut.
+    fn report_file(&self) -> PathBuf {
+        self.settings.paths.runtime_dir.join(format!("last-{}.json", self.command))
+    }
+
+    /// Whoever reads us may go away; that does not change what was found.
+    fn write(&self, text: &str) {
+        let mut out = io::stdout().lock();
+        if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+            self.closed.get_or_init(|| tracing::warn!("standard output was closed; the result is only in the exit code"));
+        }
+    }
+
+    /// A step of a run, as it happens, beside the result: on standard error, and for people only.
+    fn step(&self, progress: &Progress) {
+        if self.format == Format::Human {
+            let _ = writeln!(io::stderr(), "{:>7.1} s  {}", self.began.elapsed().as_secs_f64(), step_words(&progress.event));
+        }
+    }
+}

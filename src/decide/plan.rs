@@ -37,6 +37,12 @@ pub struct Reason {
     pub remedy: String,
 }
 
+impl Reason {
+    pub fn new(rule: impl Into<String>, text: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { rule: rule.into(), text: text.into(), remedy: remedy.into() }
+    }
+}
+
 /// How the agent is restarted here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "method", rename_all = "snake_case")]

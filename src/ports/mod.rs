@@ -3,16 +3,18 @@
 //! A port answers with a fact or with the reason there is none; it holds no policy.
 //! Every call is bounded by the deadline its adapter was built with.
 
+use crate::config::Settings;
 use crate::facts::{
     AgentContainer, Answer, CredentialRules, Discovery, Instance, Introspection, Missing, ReachOutcome, Socket,
     Systemd, Task, Workload,
 };
 use async_trait::async_trait;
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 pub mod docker;
 pub mod ecs;
 pub mod files;
+mod http;
 pub mod imds;
 pub mod introspection;
 pub mod iptables;
@@ -21,6 +23,7 @@ pub mod sockets;
 pub mod store;
 pub mod systemd;
 pub mod tls;
+mod words;
 
 type Result<T> = std::result::Result<T, Missing>;
 
@@ -128,4 +131,39 @@ pub trait ControlPlane: Send + Sync {
         cluster: &str,
         container_instance_arn: &str,
     ) -> Result<Discovery>;
+}
+
+/// Every port, as one look needs them.
+#[derive(Clone)]
+pub struct Ports {
+    pub engine: Arc<dyn Engine>,
+    pub init: Arc<dyn Init>,
+    pub resolver: Arc<dyn Resolver>,
+    pub prober: Arc<dyn Prober>,
+    pub metadata: Arc<dyn Metadata>,
+    pub introspect: Arc<dyn Introspect>,
+    pub sockets: Arc<dyn SocketTable>,
+    pub nat: Arc<dyn Nat>,
+    pub control_plane: Arc<dyn ControlPlane>,
+}
+
+impl Ports {
+    /// The adapters of this host. Nothing is asked or connected before the first call.
+    pub fn of_this_host(settings: &Settings) -> Self {
+        const LOCAL: Duration = Duration::from_secs(3);
+        let network = &settings.network;
+        // A supervised restart stops the agent (30 s at most, then systemd kills) and starts it.
+        let job = Duration::from_secs(settings.restart.deadline_s.max(60));
+        Self {
+            engine: Arc::new(docker::DockerEngine::new(&settings.docker.host)),
+            init: Arc::new(systemd::SystemBus::new(job)),
+            resolver: Arc::new(resolver::SystemResolver::new(network)),
+            prober: Arc::new(tls::TlsProber::new(Duration::from_millis(network.probe_timeout_ms))),
+            metadata: Arc::new(imds::Imds::new(&settings.instance.imds, LOCAL)),
+            introspect: Arc::new(introspection::AgentIntrospection::new(&settings.agent.introspection, LOCAL)),
+            sockets: Arc::new(sockets::KernelSockets::new(LOCAL)),
+            nat: Arc::new(iptables::IptablesNat::new(settings.agent.credentials_port, LOCAL)),
+            control_plane: Arc::new(ecs::EcsControlPlane::new(&settings.instance.imds, Duration::from_secs(10))),
+        }
+    }
 }

@@ -1,1 +1,145 @@
-//! (adapter)
+//! What hostagent keeps on disk: JSON files replaced atomically, and the lock.
+
+use crate::facts::Missing;
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+/// A file of ours that could not be read, written or locked. Names the path.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot {verb} {}: {source}{}", path.display(), hint(source))]
+    Io { verb: &'static str, path: PathBuf, source: io::Error },
+    #[error("{} is not what hostagent wrote: {source}; move it away to start afresh", path.display())]
+    Damaged { path: PathBuf, source: serde_json::Error },
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => " (run as root)",
+        io::ErrorKind::StorageFull => " (free some disk space)",
+        io::ErrorKind::ReadOnlyFilesystem => " (it must be writable; see paths.state_dir and paths.runtime_dir)",
+        _ => "",
+    }
+}
+
+impl From<StoreError> for Missing {
+    fn from(error: StoreError) -> Self {
+        Missing::new("hostagent's own files", error, "")
+    }
+}
+
+fn io_error<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + 'a {
+    move |source| StoreError::Io { verb, path: path.to_owned(), source }
+}
+
+/// Reads a JSON file; `None` when it is not there.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("read", path)(error)),
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|source| StoreError::Damaged { path: path.to_owned(), source })
+}
+
+/// Replaces a JSON file: after this returns, the new content survives a power cut; before, the old one does.
+pub fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), StoreError> {
+    let dir = parent(path);
+    fs::create_dir_all(dir).map_err(io_error("create", dir))?;
+    let text =
+        serde_json::to_vec_pretty(value).map_err(|source| StoreError::Damaged { path: path.to_owned(), source })?;
+    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(io_error("write in", dir))?;
+    file.write_all(&text).map_err(io_error("write", path))?;
+    file.as_file().sync_all().map_err(io_error("sync", path))?;
+    file.persist(path).map_err(|error| io_error("replace", path)(error.error))?;
+    sync_dir(dir)
+}
+
+/// Removes a file for good; one that is not there is no error.
+pub fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_dir(parent(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io_error("remove", path)(error)),
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A rename or removal is durable once its directory is.
+fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir).and_then(|d| d.sync_all()).map_err(io_error("sync", dir))
+}
+
+/// The right to restart the agent on this host; released when dropped or when the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code, reason = "held, never read")] File);
+
+impl Lock {
+    /// Takes the lock at once; `None` when another process holds it.
+    pub fn take(path: &Path) -> Result<Option<Lock>, StoreError> {
+        let dir = parent(path);
+        fs::create_dir_all(dir).map_err(io_error("create", dir))?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .map_err(io_error("open the lock", path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(io_error("lock", path)(error)),
+        }
+    }
+}
+
+/// The kernel's ID of this boot.
+pub fn boot_id() -> Result<String, StoreError> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    fs::read_to_string(path).map(|id| id.trim().to_owned()).map_err(io_error("read", path))
+}
+
+/// A new random ID, from the kernel.
+pub fn new_id() -> Result<String, StoreError> {
+    let path = Path::new("/proc/sys/kernel/random/uuid");
+    fs::read_to_string(path).map(|id| id.trim().to_owned()).map_err(io_error("read", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_what_is_damaged_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/er/history.json");
+        assert_eq!(read::<Vec<u32>>(&path).unwrap(), None);
+        write(&path, &vec![1, 2]).unwrap();
+        write(&path, &vec![3]).unwrap();
+        assert_eq!(read::<Vec<u32>>(&path).unwrap(), Some(vec![3]));
+        fs::write(&path, "[3").unwrap();
+        let error = read::<Vec<u32>>(&path).unwrap_err().to_string();
+        assert!(error.contains("history.json") && error.contains("move it away"), "{error}");
+        remove(&path).unwrap();
+        remove(&path).unwrap();
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_lock_is_held_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("restart.lock");
+        let first = Lock::take(&path).unwrap();
+        assert!(first.is_some());
+        assert!(Lock::take(&path).unwrap().is_none());
+        drop(first);
+        assert!(Lock::take(&path).unwrap().is_some());
+    }
+}

@@ -1,1 +1,283 @@
-//! (adapter)
+//! systemd over the system bus: a hand-written proxy of the few methods used.
+
+use super::{Init, Result, TransientUnit};
+use crate::facts::{Missing, Systemd, Unit, UnitRole};
+use async_trait::async_trait;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use std::{collections::HashMap, fs, future::Future, time::Duration};
+use tokio::{sync::OnceCell, time::timeout};
+use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, proxy};
+
+/// One look may take this long.
+const READ_DEADLINE: Duration = Duration::from_secs(5);
+/// Present exactly where systemd is the init system (`sd_booted(3)`).
+const BOOTED: &str = "/run/systemd/system";
+/// Property reads under way at once.
+const READS: usize = 16;
+
+#[proxy(
+    interface = "org.freedesktop.systemd1.Manager",
+    default_service = "org.freedesktop.systemd1",
+    default_path = "/org/freedesktop/systemd1"
+)]
+trait Manager {
+    fn subscribe(&self) -> zbus::Result<()>;
+    fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
+    fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
+    fn start_transient_unit(
+        &self,
+        name: &str,
+        mode: &str,
+        properties: &[(&str, Variant<'_>)],
+        aux: &[(&str, &[(&str, Variant<'_>)])],
+    ) -> zbus::Result<OwnedObjectPath>;
+    #[zbus(signal)]
+    fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
+}
+
+#[proxy(interface = "org.freedesktop.DBus.Properties", default_service = "org.freedesktop.systemd1")]
+trait UnitProperties {
+    fn get_all(&self, interface: &str) -> zbus::Result<HashMap<String, OwnedVariant>>;
+}
+
+/// name, description, load state, active state, sub state, followed unit, object, job id, job type, job
+type ListedUnit = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+/// path, argv, ignore failure, four time stamps, pid, code, status
+type Exec = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
+
+/// The system bus; connects at the first call.
+pub struct SystemBus {
+    connection: OnceCell<Connection>,
+    /// A stop and start of the agent's unit may take this long.
+    job_deadline: Duration,
+}
+
+impl SystemBus {
+    /// `job_deadline` bounds the wait for a job of the manager.
+    pub fn new(job_deadline: Duration) -> Self {
+        Self { connection: OnceCell::new(), job_deadline }
+    }
+
+    async fn connection(&self) -> Result<&Connection> {
+        self.connection.get_or_try_init(|| bounded("system bus", READ_DEADLINE, Connection::system())).await
+    }
+
+    async fn manager(&self) -> Result<ManagerProxy<'_>> {
+        let connection = self.connection().await?;
+        bounded("systemd on the system bus", READ_DEADLINE, ManagerProxy::new(connection)).await
+    }
+
+    async fn unit(&self, path: OwnedObjectPath, usual: bool) -> Result<Option<Unit>> {
+        let connection = self.connection().await?;
+        let what = format!("properties of {}", path.as_str());
+        let read = async {
+            let proxy = UnitPropertiesProxy::builder(connection).path(path).build().await?;
+            let unit = proxy.get_all("org.freedesktop.systemd1.Unit").await?;
+            let service = proxy.get_all("org.freedesktop.systemd1.Service").await?;
+            Ok((unit, service))
+        };
+        let (unit, service) = bounded(&what, READ_DEADLINE, read).await?;
+        read_unit(&unit, &service, usual).map_err(|why| Missing::new(what, why, "systemctl show tells the same"))
+    }
+
+    /// Object paths of the service units whose command holds one of `words`.
+    async fn naming(&self, words: &[String]) -> Result<Vec<OwnedObjectPath>> {
+        let connection = self.connection().await?;
+        let manager = self.manager().await?;
+        let listed =
+            bounded("list of units", READ_DEADLINE, manager.list_units_by_patterns(&[], &["*.service"])).await?;
+        let commands = stream::iter(listed)
+            .map(|unit| async move {
+                let proxy = zbus::Proxy::new(
+                    connection,
+                    "org.freedesktop.systemd1",
+                    unit.6.clone(),
+                    "org.freedesktop.systemd1.Service",
+                )
+                .await?;
+                // One that was unloaded meanwhile has no command.
+                let exec: Vec<Exec> = proxy.get_property("ExecStart").await.unwrap_or_default();
+                Ok::<_, zbus::Error>((unit.6, exec))
+            })
+            .buffer_unordered(READS)
+            .try_collect::<Vec<_>>();
+        let commands = bounded("commands of the service units", READ_DEADLINE, commands).await?;
+        Ok(commands
+            .into_iter()
+            .filter(|(_, exec)| exec.iter().any(|e| e.1.iter().any(|arg| words.iter().any(|w| arg.contains(w)))))
+            .map(|(path, _)| path)
+            .collect())
+    }
+
+    /// Asks for a job and waits until the manager has removed it; the job's result.
+    async fn job<'a, F>(&'a self, what: &str, ask: impl FnOnce(ManagerProxy<'a>) -> F) -> Result<String>
+    where
+        F: Future<Output = zbus::Result<OwnedObjectPath>> + 'a,
+    {
+        let manager = self.manager().await?;
+        let run = async {
+            // Without a subscription the manager sends no signals. Listening comes first: the job may end at once.
+            manager.subscribe().await?;
+            let mut removed = manager.receive_job_removed().await?;
+            let job = ask(manager.clone()).await?;
+            while let Some(signal) = removed.next().await {
+                let args = signal.args()?;
+                if args.job == job {
+                    return Ok(args.result);
+                }
+            }
+            Err(zbus::Error::Failure("the bus closed before the job ended".into()))
+        };
+        bounded(what, self.job_deadline, run).await
+    }
+}
+
+async fn bounded<T>(what: &str, deadline: Duration, call: impl Future<Output = zbus::Result<T>>) -> Result<T> {
+    match timeout(deadline, call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(missing(what, &error)),
+        Err(_) => {
+            let why = format!("no answer within {} s", deadline.as_secs());
+            Err(Missing::new(what, why, "systemctl status, and journalctl -u dbus"))
+        }
+    }
+}
+
+fn missing(what: &str, error: &zbus::Error) -> Missing {
+    let hint = match error {
+        zbus::Error::MethodError(name, _, _)
+            if name.contains("AccessDenied") || name.contains("InteractiveAuthorizationRequired") =>
+        {
+            "run as root"
+        }
+        zbus::Error::MethodError(..) => "",
+        _ => "is D-Bus running? systemctl status dbus",
+    };
+    Missing::new(what, error, hint)
+}
+
+fn read_unit(
+    unit: &HashMap<String, OwnedVariant>,
+    service: &HashMap<String, OwnedVariant>,
+    usual: bool,
+) -> std::result::Result<Option<Unit>, String> {
+    let load_state: String = get(unit, "LoadState")?;
+    if load_state == "not-found" {
+        return Ok(None);
+    }
+    let exec: Vec<Exec> = get(service, "ExecStart")?;
+    let exec_start: Vec<String> = exec.iter().map(|e| e.1.join(" ")).collect();
+    let program = exec.first().map(|e| e.0.rsplit('/').next().unwrap_or_default().to_owned()).unwrap_or_default();
+    let role = match program.as_str() {
+        "amazon-ecs-init" if usual => UnitRole::EcsInit,
+        "amazon-ecs-agent" | "agent" if usual => UnitRole::AgentProcess,
+        _ => UnitRole::Foreign,
+    };
+    let invocation: Vec<u8> = get(unit, "InvocationID")?;
+    let job: (u32, OwnedObjectPath) = get(unit, "Job")?;
+    Ok(Some(Unit {
+        name: get(unit, "Id")?,
+        load_state,
+        active_state: get(unit, "ActiveState")?,
+        sub_state: get(unit, "SubState")?,
+        result: get(service, "Result")?,
+        main_pid: get(service, "MainPID")?,
+        exec_main_status: get(service, "ExecMainStatus")?,
+        exec_start,
+        fragment_path: get(unit, "FragmentPath")?,
+        inactive_exit_us: get(unit, "InactiveExitTimestampMonotonic")?,
+        invocation_id: invocation.iter().map(|b| format!("{b:02x}")).collect(),
+        job: (job.0 != 0).then(|| job.1.to_string()),
+        role,
+    }))
+}
+
+fn get<T>(properties: &HashMap<String, OwnedVariant>, name: &str) -> std::result::Result<T, String>
+where
+    T: TryFrom<OwnedVariant>,
+    T::Error: std::fmt::Display,
+{
+    let value = properties.get(name).ok_or_else(|| format!("no property {name}"))?;
+    let value = value.try_clone().map_err(|error| format!("property {name}: {error}"))?;
+    T::try_from(value).map_err(|error| format!("property {name}: {error}"))
+}
+
+#[async_trait]
+impl Init for SystemBus {
+    async fn units(&self, names: &[String], words: &[String]) -> Result<Systemd> {
+        match fs::symlink_metadata(BOOTED) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Systemd::NotBooted),
+            Err(error) => return Err(Missing::new(BOOTED, error, "run as root")),
+        }
+        let manager = self.manager().await?;
+        let mut paths = Vec::new();
+        for name in names {
+            paths.push(bounded(name, READ_DEADLINE, manager.load_unit(name)).await?);
+        }
+        let usual = paths.len();
+        for path in self.naming(words).await? {
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+        let mut units: Vec<Unit> = Vec::new();
+        for (n, path) in paths.into_iter().enumerate() {
+            if let Some(unit) = self.unit(path, n < usual).await?
+                // Two names may be aliases of one unit.
+                && !units.iter().any(|u| u.name == unit.name)
+            {
+                units.push(unit);
+            }
+        }
+        Ok(Systemd::Booted { units })
+    }
+
+    async fn restart_unit(&self, unit: &str) -> Result<String> {
+        // "replace" is systemctl's own mode: a queued job that conflicts gives way.
+        self.job(&format!("restart of {unit}"), |m| async move { m.restart_unit(unit, "replace").await }).await
+    }
+
+    async fn start_unit(&self, unit: &str) -> Result<String> {
+        self.job(&format!("start of {unit}"), |m| async move { m.start_unit(unit, "replace").await }).await
+    }
+
+    async fn reset_failed(&self, unit: &str) -> Result<()> {
+        let manager = self.manager().await?;
+        bounded(&format!("reset-failed of {unit}"), READ_DEADLINE, manager.reset_failed_unit(unit)).await
+    }
+
+    async fn start_transient(&self, unit: &TransientUnit) -> Result<()> {
+        let program = unit.command.first().cloned().unwrap_or_default();
+        let environment: Vec<String> = unit.environment.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let second = 1_000_000_u64;
+        let properties: Vec<(&str, Variant<'_>)> = vec![
+            ("Description", unit.description.as_str().into()),
+            ("Type", "exec".into()),
+            ("ExecStart", vec![(program, unit.command.clone(), false)].into()),
+            ("Environment", environment.into()),
+            ("SuccessExitStatus", (unit.success_codes.clone(), Vec::<i32>::new()).into()),
+            ("RuntimeMaxUSec", (unit.runtime_max_s * second).into()),
+            ("CollectMode", "inactive-or-failed".into()),
+            // Killed half-way, it comes back, finds its own intent on disk and finishes. Bounded.
+            ("Restart", "on-failure".into()),
+            ("RestartUSec", second.into()),
+            ("StartLimitIntervalUSec", (600 * second).into()),
+            ("StartLimitBurst", 5_u32.into()),
+        ];
+        let result = self
+            .job(&format!("start of {}", unit.name), |m| {
+                let name = unit.name.clone();
+                async move { m.start_transient_unit(&name, "fail", &properties, &[]).await }
+            })
+            .await?;
+        if result == "done" {
+            return Ok(());
+        }
+        let why = format!("its job ended as {result}");
+        Err(Missing::new(format!("start of {}", unit.name), why, format!("journalctl -u {}", unit.name)))
+    }
+}

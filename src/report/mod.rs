@@ -8,12 +8,14 @@ mod human_restart;
 pub mod json;
 mod look;
 mod model;
+mod progress;
 pub mod ssm;
 mod steps;
 mod words;
 
 pub use look::Look;
 pub use model::*;
+pub use progress::step_words;
 pub use steps::plan_steps;
 pub use words::{headline, reach_words};
 

@@ -1,0 +1,75 @@
+//! Carries plans out. No policy here: a [`Permit`] is the only key, and only `decide` makes one.
+
+pub mod handoff;
+pub mod outage;
+
+use crate::{
+    config::Settings,
+    decide::{Method, Permit},
+    facts::Missing,
+    ports::Ports,
+};
+
+/// Why the agent could not be restarted or started.
+#[derive(Debug, thiserror::Error)]
+pub enum ActError {
+    #[error("{0}")]
+    Asked(Missing),
+    #[error("the job of {unit} ended as {result}: journalctl -u {unit}")]
+    Job { unit: String, result: String },
+}
+
+/// Does what was permitted, once.
+pub async fn execute(ports: &Ports, permit: Permit) -> Result<(), ActError> {
+    match &permit.plan().method {
+        Method::RestartUnit { unit } => job(unit, ports.init.restart_unit(unit).await),
+        Method::StartUnit { unit } => {
+            // A unit that ended as failed may have used up its start limit.
+            let _ = ports.init.reset_failed(unit).await;
+            job(unit, ports.init.start_unit(unit).await)
+        }
+        Method::DockerRestart { container_id, stop_timeout_s } => {
+            ports.engine.restart(container_id, *stop_timeout_s).await.map_err(ActError::Asked)
+        }
+        Method::DockerStart { container_id } => ports.engine.start(container_id).await.map_err(ActError::Asked),
+    }
+}
+
+/// Starts an agent that did not come back from what was done by `method`. Needs no permit: nothing that runs is
+/// stopped by it, and an agent is never left down.
+pub async fn start_again(ports: &Ports, settings: &Settings, method: &Method) -> Result<(), ActError> {
+    match method {
+        Method::RestartUnit { unit } | Method::StartUnit { unit } => {
+            let _ = ports.init.reset_failed(unit).await;
+            job(unit, ports.init.start_unit(unit).await)
+        }
+        Method::DockerRestart { container_id, .. } | Method::DockerStart { container_id } => {
+            // By the name, should somebody have made it anew meanwhile.
+            let id = match ports.engine.agent(&settings.agent.container).await {
+                Ok(Some(container)) => container.id,
+                _ => container_id.clone(),
+            };
+            ports.engine.start(&id).await.map_err(ActError::Asked)
+        }
+    }
+}
+
+/// What a person types to start the agent.
+pub fn what_to_type(method: &Method) -> String {
+    match method {
+        Method::RestartUnit { unit } | Method::StartUnit { unit } => {
+            format!("Look: journalctl -u {unit} -n 50; then: systemctl reset-failed {unit}; systemctl start {unit}")
+        }
+        Method::DockerRestart { container_id, .. } | Method::DockerStart { container_id } => {
+            let short = container_id.get(..12).unwrap_or(container_id);
+            format!("Look: docker logs --tail 50 {short}; then: docker start {short}")
+        }
+    }
+}
+
+fn job(unit: &str, result: Result<String, Missing>) -> Result<(), ActError> {
+    match result.map_err(ActError::Asked)?.as_str() {
+        "done" => Ok(()),
+        other => Err(ActError::Job { unit: unit.to_owned(), result: other.to_owned() }),
+    }
+}

@@ -1,0 +1,96 @@
+//! What the operator allows: budget, cool-down, and how much proof a restart needs.
+
+use super::{EndpointSet, History, Reason, RecordedOutcome, RestartRecord};
+use crate::config::{ConfirmSettings, RestartSettings, Settings};
+use jiff::{SignedDuration, Timestamp};
+
+/// The rules of the operator for this run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    pub restart: RestartSettings,
+    pub confirm: ConfirmSettings,
+    /// `--repair`: a broken agent may be mended.
+    pub allow_repair: bool,
+}
+
+impl Policy {
+    pub fn new(settings: &Settings, allow_repair: bool) -> Self {
+        Self { restart: settings.restart.clone(), confirm: settings.confirm.clone(), allow_repair }
+    }
+}
+
+const DAY_S: i64 = 86_400;
+
+/// The restarts that count for this instance: those proved not to have happened do not, nor do those of another
+/// instance (a host from the same image). With the instance unknown every record counts.
+fn counted<'a>(history: &'a History, instance_id: Option<&str>) -> impl Iterator<Item = &'a RestartRecord> {
+    let other = instance_id.is_some_and(|id| id != history.instance_id);
+    history.restarts.iter().filter(move |r| !other && r.outcome != RecordedOutcome::NotActed)
+}
+
+/// Whether `at` lies less than `seconds` before `now`. A record from the future (the clock was set back) does.
+fn within(at: Timestamp, now: Timestamp, seconds: i64) -> bool {
+    now.duration_since(at) < SignedDuration::from_secs(seconds)
+}
+
+/// Why no restart may be made now; empty when one may.
+///
+/// A repair has a budget and a cool-down against other repairs, so that it cannot become a loop; an earlier restart
+/// or an earlier try of the same endpoints does not bind it, because the agent is down and somebody asked.
+pub fn spent(
+    history: &History,
+    instance_id: Option<&str>,
+    policy: &Policy,
+    repair: bool,
+    endpoints: &EndpointSet,
+    now: Timestamp,
+) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    let records: Vec<&RestartRecord> = counted(history, instance_id).collect();
+
+    let today: Vec<&&RestartRecord> = records.iter().filter(|r| within(r.at, now, DAY_S)).collect();
+    let budget = policy.restart.budget_per_day;
+    if today.len() >= usize::try_from(budget).unwrap_or(usize::MAX) {
+        let last = today.iter().map(|r| r.at).max();
+        let last = last.map_or_else(String::new, |at| format!(", the last at {at:.0}"));
+        reasons.push(Reason::new(
+            "budget-spent",
+            format!("{} restarts in 24 hours, and {budget} are allowed{last}", today.len()),
+            "find out why one was not enough; then wait, or raise restart.budget_per_day",
+        ));
+    }
+
+    let cool_down = i64::try_from(policy.restart.cool_down_s).unwrap_or(i64::MAX);
+    let hot = records.iter().filter(|r| (!repair || r.repair) && within(r.at, now, cool_down)).map(|r| r.at).max();
+    if let Some(last) = hot {
+        let until = last.checked_add(SignedDuration::from_secs(cool_down)).unwrap_or(Timestamp::MAX);
+        reasons.push(Reason::new(
+            "cool-down",
+            format!("the last {} was at {last:.0}; the next may be made at {until:.0}", kind(repair)),
+            if last > now { "that is in the future: check this host's clock" } else { "" },
+        ));
+    }
+
+    let tried = records.iter().filter(|r| !repair && !endpoints.0.is_empty() && r.endpoints == *endpoints).next_back();
+    if let Some(record) = tried {
+        reasons.push(Reason::new(
+            "set-already-tried",
+            format!(
+                "the agent was restarted at {:.0} for these very endpoint addresses ({}), and another restart would \
+                 end the same",
+                record.at,
+                match record.outcome {
+                    RecordedOutcome::Verified => "verified",
+                    RecordedOutcome::NotVerified => "not verified",
+                    _ => "its end is not known",
+                }
+            ),
+            "look for what sends it out: ecs.config, /etc/hosts, the endpoint policy; docker logs --tail 100 ecs-agent",
+        ));
+    }
+    reasons
+}
+
+fn kind(repair: bool) -> &'static str {
+    if repair { "repair" } else { "restart" }
+}

@@ -1,0 +1,83 @@
+//! The agreeing look-ups before a restart, and the wait for tasks to settle.
+
+use super::Run;
+use crate::{
+    assess,
+    catalog::{CONTROL_PLANE, Service},
+    config::Settings,
+    decide::Sample,
+    facts::{Fact, NameFact, Observation},
+    observe,
+    progress::Event,
+};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// A longer TTL than this is not waited out; endpoint names have about 60 s. In seconds.
+pub const LONGEST_TTL_S: u64 = 300;
+/// Between two looks at the tasks.
+const TASKS_EVERY: Duration = Duration::from_secs(1);
+
+/// The longest a confirmation may take, in seconds.
+pub fn longest_confirmation_s(settings: &Settings) -> u64 {
+    let look = 4 * (settings.network.dns_timeout_ms + settings.network.probe_timeout_ms) / 1000 + 2;
+    LONGEST_TTL_S.max(settings.confirm.min_spread_s) + 1 + u64::from(settings.confirm.samples) * look
+}
+
+/// Looks the control plane's names up as often as configured, spread over more than one TTL, and connects to every
+/// address each time. Ends early at the first sample that disagrees: the rest could not mend it.
+pub(super) async fn confirm(run: &Run<'_>, first: &Observation) -> Vec<Sample> {
+    let of = run.settings.confirm.samples;
+    let hosts = control_plane_hosts(&first.names);
+    let mut samples: Vec<Sample> = Vec::new();
+    for n in 1..=of {
+        let names = observe::look_up(run.ports, hosts.clone()).await;
+        let reach = observe::probe(run.ports, run.settings, &names).await;
+        let agrees = samples.first().is_none_or(|s| same_addresses(&s.names, &names));
+        let ttl = names.iter().filter_map(|n| n.answer.max_ttl_s()).max().unwrap_or(0);
+        samples.push(Sample { at: jiff::Timestamp::now(), names, reach });
+        // A second over the TTL, so that the last sample cannot come from the cache entry of the first.
+        let spread = (u64::from(ttl).min(LONGEST_TTL_S) + 1).max(run.settings.confirm.min_spread_s);
+        let pause = Duration::from_secs(spread).div_f64(f64::from(of.max(2) - 1));
+        let last = n == of || !agrees;
+        let next_in_s = if last { 0.0 } else { pause.as_secs_f64() };
+        run.tell(Event::Confirming { sample: n, of, next_in_s });
+        if last {
+            break;
+        }
+        sleep(pause).await;
+    }
+    samples
+}
+
+fn control_plane_hosts(names: &[NameFact]) -> Vec<(Service, String)> {
+    names.iter().filter(|n| CONTROL_PLANE.contains(&n.service)).map(|n| (n.service, n.host.clone())).collect()
+}
+
+fn same_addresses(a: &[NameFact], b: &[NameFact]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.host == b.host && a.answer.ips() == b.answer.ips())
+}
+
+/// Waits until no task is between states, for as long as configured. What is seen then is for the permit to judge.
+pub(super) async fn settle(run: &Run<'_>) {
+    let bound = Duration::from_secs(run.settings.restart.task_wait_s);
+    let began = Instant::now();
+    let mut told: Vec<String> = Vec::new();
+    loop {
+        let tasks: Fact<_> = run.ports.introspect.tasks().await.into();
+        let moving = match tasks.known() {
+            Some(tasks) => assess::between_states(tasks),
+            // Silence is not "settled"; the last look before the permit tells why it is silent.
+            None => return,
+        };
+        let elapsed = began.elapsed();
+        if moving.is_empty() || elapsed >= bound {
+            return;
+        }
+        if moving != told {
+            run.tell(Event::WaitingForTasks { tasks: moving.clone(), left_s: (bound - elapsed).as_secs() });
+            told = moving;
+        }
+        sleep(TASKS_EVERY.min(bound - elapsed)).await;
+    }
+}

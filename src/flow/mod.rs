@@ -1,0 +1,158 @@
+//! The one place that runs the flow: observe → assess → decide → act → verify.
+//!
+//! [`check`] stops after decide; [`restart`] goes through, in the worker that the command handed off to.
+
+mod confirm;
+mod recover;
+mod restart;
+
+pub use confirm::longest_confirmation_s;
+pub use restart::restart;
+
+use crate::{
+    assess::{self, Assessment},
+    catalog::{CONTROL_PLANE, Requirement, Service, services},
+    config::Settings,
+    decide::{self, Decision, History, Intent, Policy, Reason},
+    facts::{Fact, Observation},
+    observe::{self, Ask},
+    ports::{Ports, store},
+    progress::{Event, Progress},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+/// What a look came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    pub observation: Observation,
+    pub assessment: Assessment,
+    pub decision: Decision,
+}
+
+/// An intent on disk, with all that is needed to finish what it began.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SavedIntent {
+    pub intent: Intent,
+    /// The host before it was touched, for the proof.
+    pub before: Observation,
+    pub record: decide::RestartRecord,
+}
+
+/// The files of the state and run-time directories.
+pub struct Files<'a>(pub &'a Settings);
+
+impl Files<'_> {
+    pub fn history(&self) -> PathBuf {
+        self.0.paths.state_dir.join("history.json")
+    }
+
+    pub fn intent(&self) -> PathBuf {
+        self.0.paths.state_dir.join("intent.json")
+    }
+
+    pub fn lock(&self) -> PathBuf {
+        self.0.paths.runtime_dir.join("restart.lock")
+    }
+}
+
+/// Looks, assesses and decides; changes nothing.
+///
+/// `needs` add services to the three of the control plane, which are always looked at.
+pub async fn check(ports: &Ports, settings: &Settings, needs: &[Requirement], allow_repair: bool) -> Check {
+    let mut wanted: Vec<Service> = services(needs);
+    wanted.extend(CONTROL_PLANE);
+    wanted.sort();
+    wanted.dedup();
+    let ask = Ask { services: wanted, discover: settings.network.discover };
+    let observation = observe::look(ports, settings, &ask).await;
+    let assessment = assess::assess(&observation, settings);
+    let decision = decide_here(&assessment, &observation, settings, allow_repair);
+    Check { observation, assessment, decision }
+}
+
+/// Decides with the history on disk. A history that cannot be read is a missing fact: nothing is done without it.
+fn decide_here(assessment: &Assessment, observation: &Observation, settings: &Settings, allow_repair: bool) -> Decision {
+    let policy = Policy::new(settings, allow_repair);
+    match history(settings) {
+        Ok(history) => decide::decide(assessment, observation, &history, &policy, jiff::Timestamp::now()),
+        Err(error) => match decide::decide(assessment, observation, &History::default(), &policy, jiff::Timestamp::now()) {
+            Decision::Restart { .. } | Decision::Repair { .. } => Decision::Unknown { reasons: vec![unreadable(&error)] },
+            other => other,
+        },
+    }
+}
+
+/// What was done before on this host; empty where nothing was.
+pub fn history(settings: &Settings) -> Result<History, store::StoreError> {
+    Ok(store::read(&Files(settings).history())?.unwrap_or_default())
+}
+
+fn unreadable(error: &store::StoreError) -> Reason {
+    Reason {
+        rule: "history-unreadable".into(),
+        text: format!("what was done before on this host is not known: {error}"),
+        remedy: "mend or move the file, then try again".into(),
+    }
+}
+
+/// A run under way in the worker.
+pub struct Run<'a> {
+    pub ports: &'a Ports,
+    pub settings: &'a Settings,
+    pub run_id: String,
+    /// Where progress and result go.
+    pub dir: PathBuf,
+    pub allow_repair: bool,
+    /// Stop where the agent would be touched.
+    pub dry_run: bool,
+}
+
+impl Run<'_> {
+    fn files(&self) -> Files<'_> {
+        Files(self.settings)
+    }
+
+    /// Tells a step to whoever follows and to the journal. Telling never fails a run.
+    pub fn tell(&self, event: Event) {
+        tracing::info!(run = %self.run_id, step = ?event, "step");
+        let progress = Progress { at: jiff::Timestamp::now(), event };
+        if let Err(error) = append(&self.dir.join("progress.jsonl"), &progress) {
+            tracing::warn!(%error, dir = %self.dir.display(), "progress could not be written");
+        }
+    }
+
+    async fn look(&self) -> (Observation, Assessment) {
+        let ask = Ask { services: CONTROL_PLANE.to_vec(), discover: self.settings.network.discover };
+        let observation = observe::look(self.ports, self.settings, &ask).await;
+        let assessment = assess::assess(&observation, self.settings);
+        (observation, assessment)
+    }
+}
+
+fn append(path: &Path, progress: &Progress) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(progress)?;
+    line.push(b'\n');
+    // One write, so that a follower never sees half a line of a living worker.
+    File::options().create(true).append(true).open(path)?.write_all(&line)
+}
+
+/// The verdict in a word, as the progress tells it.
+fn word(decision: &Decision) -> String {
+    serde_json::to_value(decision)
+        .ok()
+        .and_then(|v| v.get("verdict").and_then(|v| v.as_str().map(str::to_owned)))
+        .unwrap_or_default()
+}
+
+/// The identity of the agent as it runs now, where it can be seen.
+fn container_id(observation: &Observation) -> Option<&str> {
+    match &observation.agent.presence {
+        Fact::Known(crate::facts::Presence::Container(container)) => Some(&container.id),
+        _ => None,
+    }
+}

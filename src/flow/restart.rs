@@ -1,0 +1,279 @@
+//! The run of a restart or repair, from the lock to the proof.
+
+use super::{Run, SavedIntent, confirm, decide_here, history, recover, unreadable, word};
+use crate::{
+    act::{self, outage::Sampler},
+    catalog::Service,
+    decide::{
+        self, Decision, Identity, Intent, Method, Permit, Phase, Plan, Policy, Reason, RecordedOutcome, RestartRecord,
+    },
+    facts::{ContainerState, Observation, Systemd},
+    ports::store::{self, Lock, StoreError},
+    progress::{Event, Outage, RunResult},
+    verify,
+};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// Between two looks at an agent that is coming back.
+const BACK_EVERY: Duration = Duration::from_millis(50);
+/// Starts after the one that was asked for, when the agent does not come back.
+const STARTS_AGAIN: u32 = 2;
+
+/// Runs to the end and tells what it came to. Never leaves the agent down without saying so in the alarms.
+pub async fn restart(run: &Run<'_>) -> RunResult {
+    // Held to the end of the function, released by the kernel if we are killed.
+    let _lock = match Lock::take(&run.files().lock()) {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return run.ended(Decision::Spent { reasons: vec![under_way()] }, None),
+        Err(error) => return run.ended(cannot_write(&error), None),
+    };
+    let mut recovered = None;
+    // A dry run leaves an interrupted run to the next that is not dry.
+    match if run.dry_run { recover::Recovered::Nothing } else { recover::recover(run).await } {
+        recover::Recovered::Nothing => {}
+        recover::Recovered::GoOn(text) => recovered = Some(text),
+        recover::Recovered::Ended(result) => return *result,
+    }
+    let (first, assessment) = run.look().await;
+    let decision = decide_here(&assessment, &first, run.settings, run.allow_repair);
+    run.tell(Event::Observed { verdict: word(&decision) });
+    let (plan, samples) = match &decision {
+        Decision::Restart { plan } => {
+            let samples = confirm::confirm(run, &first).await;
+            confirm::settle(run).await;
+            (plan, samples)
+        }
+        Decision::Repair { plan } if run.allow_repair => (plan, Vec::new()),
+        _ => return RunResult { recovered, ..run.ended(decision, Some(first)) },
+    };
+    let (fresh, assessment) = run.look().await;
+    let permit = match history(run.settings) {
+        Err(error) => Err(Decision::Unknown { reasons: vec![unreadable(&error)] }),
+        Ok(history) => {
+            let policy = Policy::new(run.settings, run.allow_repair);
+            decide::permit(plan, &samples, &fresh, &assessment, &history, &policy, jiff::Timestamp::now())
+        }
+    };
+    match permit {
+        Err(decision) => RunResult { recovered, ..run.ended(decision, Some(fresh)) },
+        Ok(_) if run.dry_run => RunResult { recovered, ..run.ended(decision, Some(fresh)) },
+        Ok(permit) => RunResult { recovered, ..carry_out(run, permit, fresh).await },
+    }
+}
+
+fn under_way() -> Reason {
+    Reason {
+        rule: "restart-under-way".into(),
+        text: "another restart of the agent is under way on this host".into(),
+        remedy: "wait for it: systemctl list-units 'hostagent-restart-*'".into(),
+    }
+}
+
+fn cannot_write(error: &StoreError) -> Decision {
+    let reason = Reason {
+        rule: "state-not-writable".into(),
+        text: format!("a restart must be recorded before it is made, and cannot be: {error}"),
+        remedy: "mend the directory; nothing was touched".into(),
+    };
+    Decision::Refuse { reasons: vec![reason] }
+}
+
+/// Writes down what is about to be done, then does it.
+async fn carry_out(run: &Run<'_>, permit: Permit, before: Observation) -> RunResult {
+    let plan = permit.plan().clone();
+    let saved = match begin(run, &plan, &before) {
+        Ok(saved) => saved,
+        Err(error) => return run.ended(cannot_write(&error), Some(before)),
+    };
+    run.tell(Event::IntentWritten);
+    let sockets = before.sockets.known().cloned().unwrap_or_default();
+    let sampler = Sampler::start(run.ports, run.settings, &plan.endpoints, &sockets);
+    run.tell(Event::Acting { method: plan.method.clone() });
+    let acted = act::execute(run.ports, permit).await;
+    let trouble = acted.err().map(|error| error.to_string());
+    finish(run, saved, trouble, Some(sampler)).await
+}
+
+/// The intent first, then the count: a kill in between leaves an intent that recovery proves was not acted upon.
+fn begin(run: &Run<'_>, plan: &Plan, before: &Observation) -> Result<SavedIntent, StoreError> {
+    let now = jiff::Timestamp::now();
+    let record = RestartRecord {
+        run_id: run.run_id.clone(),
+        at: now,
+        endpoints: plan.endpoints.clone(),
+        repair: matches!(plan.method, Method::StartUnit { .. } | Method::DockerStart { .. }),
+        outcome: RecordedOutcome::Begun,
+    };
+    let intent = Intent {
+        run_id: run.run_id.clone(),
+        at: now,
+        phase: Phase::Begun,
+        plan: plan.clone(),
+        before: Identity::of(before),
+        boot_id: store::boot_id()?,
+    };
+    let saved = SavedIntent { intent, before: before.clone(), record: record.clone() };
+    store::write(&run.files().intent(), &saved)?;
+    if let Err(error) = count(run, record, before) {
+        store::remove(&run.files().intent())?;
+        return Err(error);
+    }
+    Ok(saved)
+}
+
+fn count(run: &Run<'_>, record: RestartRecord, before: &Observation) -> Result<(), StoreError> {
+    let mut history = history(run.settings)?;
+    if let Some(instance) = before.instance.known()
+        && history.instance_id != instance.instance_id
+    {
+        // Another instance from the same image: what was done there is not this host's.
+        history = decide::History { instance_id: instance.instance_id.clone(), restarts: Vec::new() };
+    }
+    history.restarts.push(record);
+    store::write(&run.files().history(), &history)
+}
+
+/// From "the restart was asked for" to the proof: waits for the agent, starts it again if it stays away, verifies,
+/// completes the record. Also the second half of a recovery, then without a sampler.
+pub(super) async fn finish(
+    run: &Run<'_>,
+    saved: SavedIntent,
+    trouble: Option<String>,
+    sampler: Option<Sampler>,
+) -> RunResult {
+    let plan = &saved.intent.plan;
+    let began = Instant::now();
+    let mut alarms: Vec<String> = Vec::new();
+    let mut back = wait_until_back(run, plan, trouble.is_some()).await;
+    let mut why = trouble.unwrap_or_else(|| format!("it is not back after {} s", plan.deadline_s));
+    for attempt in 1..=STARTS_AGAIN {
+        if back != Back::Down {
+            break;
+        }
+        run.tell(Event::StartingAgain { attempt, of: STARTS_AGAIN, why: why.clone() });
+        if let Err(error) = act::start_again(run.ports, run.settings, &plan.method).await {
+            alarms.push(error.to_string());
+        }
+        back = wait_until_back(run, plan, false).await;
+        why = format!("it is still not back after {} s", plan.deadline_s);
+    }
+    match back {
+        Back::Connected => run.tell(Event::Back { after_s: began.elapsed().as_secs_f64() }),
+        Back::UpOnly => alarms.push(format!(
+            "the agent is up and did not open both websockets to endpoint addresses within {} s",
+            plan.deadline_s
+        )),
+        Back::Down => alarms.insert(
+            0,
+            format!("THE AGENT IS DOWN: started {} times, {why}. {}", STARTS_AGAIN + 1, act::what_to_type(&plan.method)),
+        ),
+    }
+    let outage = match sampler {
+        Some(sampler) => sampler.finish().await,
+        None => Outage::default(),
+    };
+    let (after, _) = run.look().await;
+    let hold = run.settings.restart.hold_s;
+    let later = if back == Back::Connected {
+        run.tell(Event::Holding { seconds: hold });
+        sleep(Duration::from_secs(hold)).await;
+        run.look().await.0
+    } else {
+        after.clone()
+    };
+    let outcome = verify::verify(&saved.before, &after, &later, run.settings);
+    let ok = outcome.verified && back == Back::Connected;
+    run.tell(Event::Verified { ok });
+    if let Err(error) = complete(run, &saved, if ok { RecordedOutcome::Verified } else { RecordedOutcome::NotVerified }) {
+        alarms.push(format!("the restart was made and its record could not be completed: {error}"));
+    }
+    let plan = saved.intent.plan;
+    RunResult {
+        run_id: run.run_id.clone(),
+        decision: if saved.record.repair { Decision::Repair { plan } } else { Decision::Restart { plan } },
+        acted: true,
+        recovered: None,
+        before: Some(saved.before),
+        after: Some(later),
+        outcome: Some(outcome),
+        outage: Some(outage),
+        alarms,
+        exit_code: if ok { decide::EXIT_DONE } else { decide::EXIT_BROKEN },
+    }
+}
+
+/// Completes the record and forgets the intent, in this order: a kill in between only verifies twice.
+pub(super) fn complete(run: &Run<'_>, saved: &SavedIntent, outcome: RecordedOutcome) -> Result<(), StoreError> {
+    let mut history = history(run.settings)?;
+    match history.restarts.iter_mut().find(|r| r.run_id == saved.record.run_id) {
+        Some(record) => record.outcome = outcome,
+        // Killed between intent and count.
+        None if outcome == RecordedOutcome::NotActed => {}
+        None => history.restarts.push(RestartRecord { outcome, ..saved.record.clone() }),
+    }
+    store::write(&run.files().history(), &history)?;
+    store::remove(&run.files().intent())
+}
+
+/// How far the agent has come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Back {
+    /// Supervised, registered, both websockets on endpoint addresses.
+    Connected,
+    /// Supervised and registered, and no more by the deadline.
+    UpOnly,
+    Down,
+}
+
+/// Waits for the agent, at most the plan's deadline. After a failed attempt there is little to wait for.
+async fn wait_until_back(run: &Run<'_>, plan: &Plan, failed: bool) -> Back {
+    let bound = Duration::from_secs(if failed { 5.min(plan.deadline_s) } else { plan.deadline_s });
+    let began = Instant::now();
+    loop {
+        let now = how_far(run, plan).await;
+        if now == Back::Connected || began.elapsed() >= bound {
+            return now;
+        }
+        sleep(BACK_EVERY).await;
+    }
+}
+
+async fn how_far(run: &Run<'_>, plan: &Plan) -> Back {
+    let Ok(Some(container)) = run.ports.engine.agent(&run.settings.agent.container).await else { return Back::Down };
+    let (ContainerState::Running, Some(pid)) = (container.state, container.pid) else { return Back::Down };
+    if let Method::RestartUnit { unit } | Method::StartUnit { unit } = &plan.method {
+        match run.ports.init.units(std::slice::from_ref(unit), &[]).await {
+            Ok(Systemd::Booted { units }) if units.iter().any(|u| u.active_state == "active") => {}
+            _ => return Back::Down,
+        }
+    }
+    match run.ports.introspect.metadata().await {
+        Ok(metadata) if metadata.container_instance_arn.is_some() => {}
+        _ => return Back::Down,
+    }
+    let Ok(sockets) = run.ports.sockets.established(pid).await else { return Back::UpOnly };
+    let on = |service: Service| sockets.iter().any(|s| plan.endpoints.0.contains(&(service, s.peer.ip())));
+    // A repair is not held up by endpoints that are not there.
+    let wanted = [Service::EcsAgent, Service::EcsTelemetry];
+    let known = wanted.iter().all(|w| plan.endpoints.0.iter().any(|(s, _)| s == w));
+    if !known || wanted.into_iter().all(on) { Back::Connected } else { Back::UpOnly }
+}
+
+impl Run<'_> {
+    /// A run that ends without touching the agent.
+    pub(super) fn ended(&self, decision: Decision, seen: Option<Observation>) -> RunResult {
+        RunResult {
+            run_id: self.run_id.clone(),
+            exit_code: decide::exit_code(&decision),
+            decision,
+            acted: false,
+            recovered: None,
+            before: seen,
+            after: None,
+            outcome: None,
+            outage: None,
+            alarms: Vec::new(),
+        }
+    }
+}

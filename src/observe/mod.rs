@@ -1,0 +1,195 @@
+//! One look at the host: every probe side by side, each bounded by its adapter, none judging what it sees.
+//!
+//! The slowest chain is metadata → names → reach. To keep a look about as long as its slowest probe, the names
+//! are looked up for the place the agent itself tells (its container-instance ARN) while the metadata service is
+//! still being asked; if the metadata disagrees, they are looked up again for the right place.
+
+mod agent;
+mod names;
+
+pub use names::{look_up, probe};
+
+use crate::{
+    catalog::{self, Service},
+    config::Settings,
+    facts::{
+        AgentContainer, Credentials, Discovery, Fact, Instance, Introspection, Observation, Presence, Socket, Took,
+    },
+    ports::Ports,
+};
+use std::{future::Future, sync::Mutex, time::Duration};
+use tokio::{net::TcpStream, time::Instant};
+
+/// What to look at besides what every look holds.
+#[derive(Debug, Clone, Default)]
+pub struct Ask {
+    /// Services whose names to look up and whose addresses to probe.
+    pub services: Vec<Service>,
+    /// Ask the control plane which names it hands out.
+    pub discover: bool,
+}
+
+/// Looks at everything once. Bounded by the deadlines of the adapters; never fails as a whole.
+pub async fn look(ports: &Ports, settings: &Settings, ask: &Ask) -> Observation {
+    let at = jiff::Timestamp::now();
+    let clock = Stopwatch::default();
+    let agent_first = async {
+        let (container, introspection) = tokio::join!(
+            clock.time("container", ports.engine.agent(&settings.agent.container)),
+            clock.time("introspection", ports.introspect.metadata()),
+        );
+        (container, introspection)
+    };
+    // Everything that waits for nothing runs beside the two chains.
+    let words = agent::words(settings);
+    let aside = async {
+        tokio::join!(
+            clock.time("units", ports.init.units(&settings.agent.units, &words)),
+            clock.time("workloads", ports.engine.workloads(&settings.agent.container)),
+            clock.time("tasks", ports.introspect.tasks()),
+            clock.time("credentials", credentials(ports, settings)),
+        )
+    };
+    let agent_chain = async {
+        let (container, introspection) = agent_first.await;
+        let place = introspection.as_ref().ok().and_then(place_of);
+        let after = async {
+            tokio::join!(
+                clock.time("version", agent::version(ports, &container, &introspection)),
+                clock.time("sockets", sockets(ports, &container)),
+                clock.time("discovery", discovery(ports, ask, &introspection)),
+            )
+        };
+        let speculative = async {
+            match &place {
+                Some(place) => Some(names::look_and_probe(ports, settings, &ask.services, place, &clock).await),
+                None => None,
+            }
+        };
+        let ((version, sockets, discovery), names) = tokio::join!(after, speculative);
+        (container, introspection, version, sockets, discovery, place.zip(names))
+    };
+    let (aside, chain, instance) = tokio::join!(aside, agent_chain, clock.time("instance", ports.metadata.instance()));
+    let (units, workloads, tasks, credentials) = aside;
+    let (container, introspection, version, mut sockets, discovery, speculative) = chain;
+    let instance: Fact<Instance> = instance.into();
+
+    let (names, reach) = match (instance.known().map(names::Where::from), speculative) {
+        // Without the metadata the place the agent told is still worth showing.
+        (None, Some((_, seen))) => seen,
+        (None, None) => (Vec::new(), Vec::new()),
+        (Some(place), Some((guess, seen))) if guess == place => seen,
+        (Some(place), _) => names::look_and_probe(ports, settings, &ask.services, &place, &clock).await,
+    };
+    let systemd: Fact<_> = units.into();
+    let presence = agent::presence(container, &systemd);
+    if let Fact::Known(Presence::HostProcess { pid, .. }) = &presence {
+        sockets = ports.sockets.established(*pid).await.into();
+    }
+    let (cache, persistence, config_file) = agent::files(settings, &presence).await;
+    Observation {
+        at,
+        agent: crate::facts::AgentFacts {
+            presence,
+            introspection: introspection.into(),
+            tasks: tasks.into(),
+            version,
+            cache,
+            persistence,
+            config_file,
+        },
+        systemd,
+        instance,
+        names,
+        reach,
+        sockets,
+        credentials: Fact::Known(credentials),
+        discovery,
+        workloads: workloads.into(),
+        took_ms: clock.read(),
+    }
+}
+
+/// The connections of a running container's process tree.
+async fn sockets(ports: &Ports, container: &Seen<Option<AgentContainer>>) -> Fact<Vec<Socket>> {
+    match container {
+        Ok(Some(AgentContainer { pid: Some(pid), .. })) => ports.sockets.established(*pid).await.into(),
+        // A container that does not run has no connections: that is known.
+        Ok(Some(_)) => Fact::Known(Vec::new()),
+        Ok(None) => Fact::Known(Vec::new()),
+        Err(missing) => Fact::unknown("connections of the agent", format!("its process is not known: {missing}"), ""),
+    }
+}
+
+async fn credentials(ports: &Ports, settings: &Settings) -> Credentials {
+    let port = settings.agent.credentials_port;
+    let (rules, port_answers) = tokio::join!(ports.nat.credential_rules(), listens(port));
+    Credentials { rules: rules.into(), port_answers }
+}
+
+/// Whether something accepts connections on a port of this host.
+async fn listens(port: u16) -> Fact<bool> {
+    const DEADLINE: Duration = Duration::from_secs(2);
+    let what = || format!("credential endpoint 127.0.0.1:{port}");
+    match tokio::time::timeout(DEADLINE, TcpStream::connect(("127.0.0.1", port))).await {
+        Ok(Ok(_)) => Fact::Known(true),
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Fact::Known(false),
+        Ok(Err(error)) => Fact::unknown(what(), error, ""),
+        Err(_) => Fact::unknown(what(), format!("no answer within {} s", DEADLINE.as_secs()), ""),
+    }
+}
+
+async fn discovery(ports: &Ports, ask: &Ask, introspection: &Seen<Introspection>) -> Option<Fact<Discovery>> {
+    if !ask.discover {
+        return None;
+    }
+    let answer = match introspection {
+        Ok(Introspection { cluster, container_instance_arn: Some(arn), .. }) => {
+            match arn.split(':').nth(3).filter(|region| !region.is_empty()) {
+                Some(region) => ports.control_plane.discover_poll_endpoint(region, cluster, arn).await.into(),
+                None => Fact::unknown("DiscoverPollEndpoint", format!("no region in the ARN {arn}"), ""),
+            }
+        }
+        _ => Fact::unknown("DiscoverPollEndpoint", "the agent does not tell its ARN", "see the introspection server"),
+    };
+    Some(answer)
+}
+
+/// The place in the agent's own ARN: `arn:aws:ecs:eu-west-1:111122223333:container-instance/…`.
+fn place_of(introspection: &Introspection) -> Option<names::Where> {
+    let mut parts = introspection.container_instance_arn.as_deref()?.split(':');
+    let (Some("arn"), Some(partition), Some("ecs"), Some(region), Some(account)) =
+        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return None;
+    };
+    let dns_suffix = catalog::dns_suffix(partition)?;
+    Some(names::Where {
+        region: region.to_owned(),
+        account: account.to_owned(),
+        partition: partition.to_owned(),
+        dns_suffix: dns_suffix.to_owned(),
+    })
+}
+
+type Seen<T> = Result<T, crate::facts::Missing>;
+
+/// How long each probe took.
+#[derive(Default)]
+struct Stopwatch(Mutex<Vec<Took>>);
+
+impl Stopwatch {
+    async fn time<T>(&self, probe: &str, run: impl Future<Output = T>) -> T {
+        let start = Instant::now();
+        let result = run.await;
+        let ms = start.elapsed().as_secs_f64() * 1e3;
+        if let Ok(mut took) = self.0.lock() {
+            took.push(Took { probe: probe.to_owned(), ms });
+        }
+        result
+    }
+
+    fn read(self) -> Vec<Took> {
+        self.0.into_inner().unwrap_or_default()
+    }
+}

@@ -1,0 +1,96 @@
+//! Names and what is behind them.
+
+use super::Stopwatch;
+use crate::{
+    catalog::{Place, Service},
+    config::Settings,
+    facts::{Instance, NameFact, ReachFact},
+    ports::{HttpAsk, Ports},
+};
+use futures_util::{StreamExt, stream};
+use std::net::SocketAddr;
+
+/// Connections under way at once.
+const PROBES: usize = 32;
+
+/// The place the names depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Where {
+    pub region: String,
+    pub account: String,
+    pub partition: String,
+    pub dns_suffix: String,
+}
+
+impl From<&Instance> for Where {
+    fn from(instance: &Instance) -> Self {
+        Self {
+            region: instance.region.clone(),
+            account: instance.account.clone(),
+            partition: instance.partition.clone(),
+            dns_suffix: instance.dns_suffix.clone(),
+        }
+    }
+}
+
+pub(super) async fn look_and_probe(
+    ports: &Ports,
+    settings: &Settings,
+    services: &[Service],
+    place: &Where,
+    clock: &Stopwatch,
+) -> (Vec<NameFact>, Vec<ReachFact>) {
+    let place = Place {
+        region: &place.region,
+        dns_suffix: &place.dns_suffix,
+        account: &place.account,
+        partition: &place.partition,
+    };
+    let hosts = services.iter().map(|service| (*service, service.host(&place))).collect();
+    let names = clock.time("names", look_up(ports, hosts)).await;
+    let reach = clock.time("reach", probe(ports, settings, &names)).await;
+    (names, reach)
+}
+
+/// Looks up every name, all at once.
+pub async fn look_up(ports: &Ports, hosts: Vec<(Service, String)>) -> Vec<NameFact> {
+    let mut names: Vec<NameFact> = stream::iter(hosts)
+        .map(|(service, host)| async move {
+            let answer = ports.resolver.lookup(&host).await;
+            NameFact { service, host, answer }
+        })
+        .buffer_unordered(PROBES)
+        .collect()
+        .await;
+    names.sort_by(|a, b| (a.service, &a.host).cmp(&(b.service, &b.host)));
+    names
+}
+
+/// Connects to every address of every name.
+pub async fn probe(ports: &Ports, settings: &Settings, names: &[NameFact]) -> Vec<ReachFact> {
+    let targets = names.iter().flat_map(|name| {
+        name.answer
+            .ips()
+            .into_iter()
+            .map(|ip| (name.service, &name.host, SocketAddr::new(ip, settings.network.https_port)))
+    });
+    let mut reach: Vec<ReachFact> = stream::iter(targets)
+        .map(|(service, host, addr)| async move {
+            let outcome = ports.prober.probe(addr, host, ask(service)).await;
+            ReachFact { service, host: host.clone(), addr, outcome }
+        })
+        .buffer_unordered(PROBES)
+        .collect()
+        .await;
+    reach.sort_by(|a, b| (a.service, &a.host, a.addr).cmp(&(b.service, &b.host, b.addr)));
+    reach
+}
+
+/// What proves that the service is behind an address.
+fn ask(service: Service) -> HttpAsk {
+    match service {
+        Service::EcrDkr => HttpAsk::Registry,
+        Service::S3 => HttpAsk::S3,
+        _ => HttpAsk::None,
+    }
+}

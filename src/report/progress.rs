@@ -1,0 +1,34 @@
+//! The steps of a run in words.
+
+use super::event::method_words;
+use crate::{progress::Event, text::clean};
+
+/// A step as one line for people.
+pub fn step_words(event: &Event) -> String {
+    match event {
+        Event::Started { run_id, unit: Some(unit) } => {
+            format!("run {run_id} goes on in {unit}, even if this command is killed")
+        }
+        Event::Started { run_id, unit: None } => format!("run {run_id} goes on in a session of its own"),
+        Event::Recovering { run_id, text } => format!("run {} was interrupted: {}", clean(run_id), clean(text)),
+        Event::Observed { verdict } => format!("looked at the host: {}", clean(verdict)),
+        Event::Confirming { sample, of, next_in_s } if *next_in_s > 0.0 => {
+            format!("confirming: look {sample} of {of}; the next in {next_in_s:.0} s")
+        }
+        Event::Confirming { sample, of, .. } => format!("confirming: look {sample} of {of}"),
+        Event::WaitingForTasks { tasks, left_s } => {
+            let shown: Vec<_> = tasks.iter().take(3).map(|task| clean(task)).collect();
+            let more = if tasks.len() > 3 { format!(" and {} more", tasks.len() - 3) } else { String::new() };
+            format!("waiting {left_s} s at most for tasks between states: {}{more}", shown.join(", "))
+        }
+        Event::IntentWritten => "intent written: from here on an interruption is recovered from".into(),
+        Event::Acting { method } => format!("acting: {}", method_words(method)),
+        Event::Back { after_s } => format!("the agent is back and connected, {after_s:.1} s after it was asked to"),
+        Event::StartingAgain { attempt, of, why } => {
+            format!("starting the agent again ({attempt} of {of}): {}", clean(why))
+        }
+        Event::Holding { seconds } => format!("watching the new connections stand for {seconds} s"),
+        Event::Verified { ok: true } => "verified".into(),
+        Event::Verified { ok: false } => "NOT VERIFIED".into(),
+    }
+}

@@ -1,0 +1,112 @@
+//! Killed at any instant, the agent is up in the end, and was restarted once at most.
+
+use crate::scene::{Scene, answered, scene};
+use hostagent_lab::{
+    host::{HostOptions, Output},
+    region::switch::Path,
+};
+use std::{
+    process::Child,
+    time::{Duration, Instant},
+};
+
+#[test]
+fn a_second_restart_meanwhile_is_turned_away() {
+    scene(HostOptions::default(), |s| {
+        s.endpoints_appear();
+        s.host.write("/var/lib/ecs/data/tasks.json", r#"{"Tasks":[{"Arn":"arn:aws:ecs:eu-west-1:111122223333:task/prod/1","DesiredStatus":"RUNNING","KnownStatus":"PENDING","Containers":[]}]}"#);
+        // The first waits for the task, holding the lock, until the task is settled.
+        let first = s.host.spawn(&["hostagent", "restart", "--wait", "60s"]);
+        wait_for(s, "its worker holds the lock", |s| {
+            s.host.sh("cat /run/hostagent/runs/*/progress.jsonl 2>/dev/null").stdout.contains("waiting_for_tasks")
+        });
+        s.says(75, &["restart"], &["under way"]);
+        s.host.write("/var/lib/ecs/data/tasks.json", r#"{"Tasks":[]}"#);
+        answered(&finished(first), 0, &["restart"]);
+        s.is_private();
+    });
+}
+
+/// The worker is a unit of its own: killing the caller, or its whole process group, does not stop it.
+#[test]
+fn the_caller_may_be_killed() {
+    scene(HostOptions::default(), |s| {
+        s.endpoints_appear();
+        let before = s.registrations();
+        let child = s.host.spawn(&["setsid", "-w", "hostagent", "restart"]);
+        wait_for(s, "the worker has begun", |s| {
+            s.host.sh("cat /run/hostagent/runs/*/progress.jsonl 2>/dev/null").stdout.contains("started")
+        });
+        s.host.sh("kill -KILL -- -$(pgrep -o -x hostagent -f 'hostagent restart')");
+        let _ = finished(child);
+        wait_for(s, "the run has its result", |s| s.host.sh("ls /run/hostagent/runs/*/result.json").success());
+        s.is_private();
+        s.is_whole();
+        assert_eq!(s.registrations(), before + 1);
+        s.says(0, &["restart"], &["SETTLED"]);
+    });
+}
+
+/// Twenty-five instants each for caller and worker, spread over the whole run by a fixed seed.
+#[test]
+fn killed_at_fifty_instants() {
+    scene(
+        HostOptions { hostagent: "[restart]\nbudget_per_day = 1000\ncool_down_s = 0\n".into(), ..HostOptions::default() },
+        |s| {
+            let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+            for round in 0..50 {
+                seed ^= seed << 13;
+                seed ^= seed >> 7;
+                seed ^= seed << 17;
+                // A run takes about four seconds: three look-ups over a TTL, the restart, the hold.
+                let after = Duration::from_millis(seed % 4_500);
+                let victim = if round % 2 == 0 { "hostagent restart" } else { "hostagent worker" };
+                killed(s, round, victim, after);
+            }
+        },
+    );
+}
+
+fn killed(s: &Scene<'_>, round: u32, victim: &str, after: Duration) {
+    // Back on the public path, with nothing remembered of the set.
+    s.path(&[], Path::Public);
+    s.host.sh("rm -f /var/lib/hostagent/history.json; rm -rf /run/hostagent/runs").ok();
+    s.host.exec(&["systemctl", "restart", "ecs"]).ok();
+    s.host.await_agent();
+    s.endpoints_appear();
+    let before = s.registrations();
+    let child = s.host.spawn(&["hostagent", "restart"]);
+    let kill = format!("sleep {}; pkill -KILL -o -f '^[^ ]*{victim}'", after.as_secs_f64());
+    s.host.sh(&kill);
+    let _ = finished(child);
+    // Whatever was killed: the next run finishes what was begun, or finds it done.
+    let done = s.host.hostagent(&["restart"]);
+    let what = format!("round {round}: {victim} killed after {after:?}\n{}\n{}", done.stdout, done.stderr);
+    if done.code == 75 {
+        wait_for(s, "the worker that was left running has ended", |s| s.host.pids("hostagent worker").is_empty());
+    } else {
+        assert_eq!(done.code, 0, "{what}");
+    }
+    s.is_whole();
+    s.is_private();
+    assert_eq!(s.registrations(), before + 1, "restarted once: {what}");
+    assert!(!s.host.sh("test -e /var/lib/hostagent/intent.json").success(), "no intent is left: {what}");
+}
+
+fn finished(child: Child) -> Output {
+    let output = child.wait_with_output().expect("docker exec ends");
+    Output {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Looks until it is so; a look is a `docker exec`, so this does not spin. Bounded.
+#[track_caller]
+fn wait_for(s: &Scene<'_>, what: &str, so: impl Fn(&Scene<'_>) -> bool) {
+    let began = Instant::now();
+    while !so(s) {
+        assert!(began.elapsed() < Duration::from_secs(60), "waited a minute until {what}");
+    }
+}

@@ -1,0 +1,11 @@
+//! hostagent on a whole container instance: real systemd, journald and Docker Engine, and the real binary.
+//!
+//! Every scene runs beside three workload containers, whose IDs, process IDs and start times must not change.
+
+mod blind;
+mod endpoints;
+mod interruptions;
+mod mending;
+mod owners;
+mod refusals;
+mod scene;
