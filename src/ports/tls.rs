@@ -23,6 +23,9 @@ use tokio_rustls::{
     rustls::{CertificateError, ClientConfig, Error as TlsError, RootCertStore, client::Resumption, crypto::ring},
 };
 
+/// Whether the answer is the service's; what it is otherwise.
+type Judge = fn(&Response<()>) -> Result<(), String>;
+
 /// Connects, and says how far it came.
 #[derive(Debug, Default)]
 pub struct TlsProber {
@@ -56,7 +59,7 @@ impl TlsProber {
     }
 
     async fn http(&self, stream: TlsStream<TcpStream>, host: &str, ask: HttpAsk) -> ReachOutcome {
-        let (method, path, judge): (_, _, fn(&Response<()>) -> Result<(), String>) = match ask {
+        let (method, path, judge): (_, _, Judge) = match ask {
             HttpAsk::None => return ReachOutcome::Reached { http_status: None },
             HttpAsk::Registry => (Method::GET, "/v2/", is_registry),
             HttpAsk::S3 => (Method::HEAD, "/", is_s3),
