@@ -7,9 +7,11 @@ use crate::{progress::Event, text::clean};
 pub fn step_words(event: &Event) -> String {
     match event {
         Event::Started { run_id, unit: Some(unit) } => {
-            format!("run {run_id} goes on in {unit}, even if this command is killed")
+            format!("run {} goes on in {}, even if this command is killed", clean(run_id), clean(unit))
         }
-        Event::Started { run_id, unit: None } => format!("run {run_id} goes on in a session of its own"),
+        Event::Started { run_id, unit: None } => {
+            format!("run {} goes on in a session of its own", clean(run_id))
+        }
         Event::Recovering { run_id, text } => format!("run {} was interrupted: {}", clean(run_id), clean(text)),
         Event::Observed { verdict } => format!("looked at the host: {}", clean(verdict)),
         Event::Confirming { sample, of, next_in_s } if *next_in_s > 0.0 => {
@@ -22,7 +24,7 @@ pub fn step_words(event: &Event) -> String {
             format!("waiting {left_s} s at most for tasks between states: {}{more}", shown.join(", "))
         }
         Event::IntentWritten => "intent written: from here on an interruption is recovered from".into(),
-        Event::Acting { method } => format!("acting: {}", method_words(method)),
+        Event::Acting { method } => format!("acting: {}", clean(&method_words(method))),
         Event::Back { after_s } => format!("the agent is back and connected, {after_s:.1} s after it was asked to"),
         Event::StartingAgain { attempt, of, why } => {
             format!("starting the agent again ({attempt} of {of}): {}", clean(why))
@@ -30,5 +32,27 @@ pub fn step_words(event: &Event) -> String {
         Event::Holding { seconds } => format!("watching the new connections stand for {seconds} s"),
         Event::Verified { ok: true } => "verified".into(),
         Event::Verified { ok: false } => "NOT VERIFIED".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::Method;
+
+    #[test]
+    fn a_step_is_one_clean_line() {
+        let tasks: Vec<String> = ["a\u{1b}[2J PENDING", "b", "c", "d", "e"].map(Into::into).into();
+        assert_eq!(
+            step_words(&Event::WaitingForTasks { tasks, left_s: 299 }),
+            "waiting 299 s at most for tasks between states: a\\u{1b}[2J PENDING, b, c and 2 more"
+        );
+        let confirming = |next_in_s| step_words(&Event::Confirming { sample: 2, of: 3, next_in_s });
+        assert_eq!(confirming(2.4), "confirming: look 2 of 3; the next in 2 s");
+        assert_eq!(confirming(0.0), "confirming: look 2 of 3");
+        assert_eq!(
+            step_words(&Event::Acting { method: Method::RestartUnit { unit: "ecs\n.service".into() } }),
+            "acting: systemctl restart ecs\\n.service (over D-Bus)"
+        );
     }
 }
