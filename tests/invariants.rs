@@ -6,6 +6,8 @@ mod decisions;
 mod moves;
 #[path = "invariants/oracle.rs"]
 mod oracle;
+#[path = "invariants/permits.rs"]
+mod permits;
 #[path = "invariants/spoil.rs"]
 mod spoil;
 #[path = "invariants/world.rs"]
@@ -18,7 +20,12 @@ use spoil::{BLANKS, Blank, Spoil, apply, cases};
 use world::*;
 
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 1_500, max_global_rejects: 100_000, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig { cases: 800, max_global_rejects: 100_000, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// For the tests that go through many steps a case.
+fn fewer() -> ProptestConfig {
+    ProptestConfig { cases: 200, ..config() }
 }
 
 fn moves_a_working_agent(method: &Method) -> bool {
@@ -62,6 +69,28 @@ proptest! {
         }
     }
 
+    #[test]
+    fn inv5_never_while_a_task_is_between_states((case, spoils) in cases()) {
+        if case.permit().is_ok() && runs(&case) {
+            prop_assert!(oracle::tasks_at_rest(&case.fresh), "{spoils:?}");
+        }
+    }
+
+    /// Taking a fact away never turns a no into a yes.
+    #[test]
+    fn inv6_a_missing_fact_never_counts_as_permission((case, spoils) in cases(), blank in prop::sample::select(BLANKS.to_vec())) {
+        let mut less = case.clone();
+        blank.apply(&mut less.first);
+        blank.apply(&mut less.fresh);
+        if less.permit().is_ok() {
+            prop_assert!(case.permit().is_ok(), "without {blank:?}: {spoils:?} {:?}", case.permit());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(fewer())]
+
     /// The same over a life: every permit is counted before acting, whatever comes of it.
     #[test]
     fn inv4_holds_over_a_life(steps in prop::collection::vec((1_i64..40_000, 0_u8..4, any::<bool>(), 0_usize..4), 1..30)) {
@@ -90,24 +119,6 @@ proptest! {
                 prop_assert!(record.repair != next.repair || apart(record, next) >= 3_600, "{done:?}");
                 prop_assert!(next.repair || record.endpoints != next.endpoints, "{done:?}");
             }
-        }
-    }
-
-    #[test]
-    fn inv5_never_while_a_task_is_between_states((case, spoils) in cases()) {
-        if case.permit().is_ok() && runs(&case) {
-            prop_assert!(oracle::tasks_at_rest(&case.fresh), "{spoils:?}");
-        }
-    }
-
-    /// Taking a fact away never turns a no into a yes.
-    #[test]
-    fn inv6_a_missing_fact_never_counts_as_permission((case, spoils) in cases(), blank in prop::sample::select(BLANKS.to_vec())) {
-        let mut less = case.clone();
-        blank.apply(&mut less.first);
-        blank.apply(&mut less.fresh);
-        if less.permit().is_ok() {
-            prop_assert!(case.permit().is_ok(), "without {blank:?}: {spoils:?} {:?}", case.permit());
         }
     }
 }
@@ -143,7 +154,7 @@ fn the_generated_cases_reach_both_sides() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let (mut restarts, mut starts, mut docker, mut refusals) = (0, 0, 0, std::collections::BTreeSet::new());
-    for _ in 0..2_000 {
+    for _ in 0..1_000 {
         let (case, _) = cases().new_tree(&mut runner).unwrap().current();
         match case.permit() {
             Ok(permit) => match &permit.plan().method {
@@ -154,7 +165,7 @@ fn the_generated_cases_reach_both_sides() {
             Err(decision) => refusals.extend(decision.reasons().iter().map(|r| r.rule.clone())),
         }
     }
-    assert!(restarts > 60 && starts > 60 && docker > 60, "{restarts} restarts, {starts} starts, {docker} by Docker");
+    assert!(restarts > 30 && starts > 30 && docker > 30, "{restarts} restarts, {starts} starts, {docker} by Docker");
     assert!(refusals.len() > 30, "{refusals:?}");
 }
 
