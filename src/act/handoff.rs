@@ -28,7 +28,8 @@ const RESPAWNS: u32 = 4;
 /// Run directories kept for reading afterwards.
 const KEPT_RUNS: usize = 20;
 /// What a worker needs of the caller's environment. Nothing secret: a unit's environment can be read by anyone.
-const PASSED_ON: &[&str] = &["PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_ECS", "RUST_BACKTRACE"];
+const PASSED_ON: &[&str] =
+    &["PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_ECS", "RUST_BACKTRACE"];
 
 /// Why a run could not be handed off or followed.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +109,7 @@ pub async fn hand_off(
                     .iter()
                     .filter_map(|key| Some(((*key).to_owned(), std::env::var(key).ok()?)))
                     .collect(),
-                success_codes: crate::decide::ANSWER_CODES.iter().map(|code| i32::from(*code)).collect(),
+                success_codes: crate::decide::exit::ANSWERS.iter().map(|code| i32::from(*code)).collect(),
                 runtime_max_s: longest_run_s(settings),
             };
             ports.init.start_transient(&unit).await.map_err(HandoffError::Unit)?;
@@ -175,9 +176,10 @@ impl Handoff {
     async fn unit_is_gone(&self, ports: &Ports) -> bool {
         let Some(name) = &self.unit else { return false };
         match ports.init.units(std::slice::from_ref(name), &[]).await {
-            Ok(Systemd::Booted { units }) => {
-                units.iter().find(|u| &u.name == name).is_none_or(|u| matches!(u.active_state.as_str(), "inactive" | "failed"))
-            }
+            Ok(Systemd::Booted { units }) => units
+                .iter()
+                .find(|u| &u.name == name)
+                .is_none_or(|u| matches!(u.active_state.as_str(), "inactive" | "failed")),
             _ => false,
         }
     }

@@ -1,6 +1,13 @@
 //! Measures how long the agent is gone, by looking all the time while it is restarted.
 
-use crate::{catalog::Service, config::Settings, decide::EndpointSet, facts::{CredentialRules, Socket}, ports::Ports, progress::Outage};
+use crate::{
+    catalog::Service,
+    config::Settings,
+    decide::EndpointSet,
+    facts::{CredentialRules, Socket},
+    ports::Ports,
+    progress::Outage,
+};
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
@@ -86,9 +93,8 @@ impl Watched {
         if sockets.iter().filter(|socket| self.before.contains(socket)).count() >= 2 {
             return true;
         }
-        let on = |service: Service| {
-            sockets.iter().any(|socket| self.endpoints.0.contains(&(service, socket.peer.ip())))
-        };
+        let on =
+            |service: Service| sockets.iter().any(|socket| self.endpoints.0.contains(&(service, socket.peer.ip())));
         on(Service::EcsAgent) && on(Service::EcsTelemetry)
     }
 }

@@ -12,7 +12,7 @@ mod targets;
 
 pub use connections::{Connection, Need, websockets};
 pub use converge::Convergence;
-pub use ownership::{Condition, Ownership};
+pub use ownership::{Condition, Ownership, state_name};
 pub use path::{Absence, NamePath, Path, PathMap};
 pub use rules::{Finding, Rule, Severity, reloads, settled, table, version_allowed};
 pub use services::{AddressReport, Readiness, ServiceReport, list, outcome_text, path_text, reach, same_host};

@@ -1,18 +1,22 @@
 //! `hostagent check` and `hostagent plan`: look and say; change nothing.
 
-use super::{Context, args::{CheckArgs, PlanArgs}, views};
-use crate::{catalog::Requirement, decide, flow, ports::Ports};
+use super::{
+    Context,
+    args::{CheckArgs, PlanArgs},
+    views,
+};
+use crate::{catalog::Requirement, flow, ports::Ports};
 
 pub async fn check(cli: &Context, args: &CheckArgs) -> u8 {
     let ports = Ports::of_this_host(&cli.settings);
     let seen = flow::check(&ports, &cli.settings, &args.require, true).await;
     cli.print(&views::check(&seen));
-    decide::exit_code(&seen.decision)
+    seen.decision.exit_code()
 }
 
 pub async fn plan(cli: &Context, args: &PlanArgs) -> u8 {
     let ports = Ports::of_this_host(&cli.settings);
     let seen = flow::check(&ports, &cli.settings, &[Requirement::Agent], args.repair).await;
     cli.print(&views::plan(&seen, &cli.settings));
-    decide::exit_code(&seen.decision)
+    seen.decision.exit_code()
 }

@@ -9,7 +9,7 @@ mod worker;
 
 use crate::{
     config::{self, Loaded, Settings},
-    decide,
+    decide::exit,
     logging::{self, Target},
     progress::Progress,
     report::{self, Format, Look, Render, step_words},
@@ -45,7 +45,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // The chain in one line: what, and each cause behind it.
             eprintln!("hostagent: {error:#}");
-            decide::EXIT_COULD_NOT_TELL
+            exit::UNKNOWN
         }
     };
     ExitCode::from(code)
@@ -53,7 +53,8 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<u8> {
     // What a worker does belongs in the journal; a person asks for it with -v.
-    let verbosity = if matches!(cli.command, Command::Worker(_)) { cli.global.verbose.max(1) } else { cli.global.verbose };
+    let verbosity =
+        if matches!(cli.command, Command::Worker(_)) { cli.global.verbose.max(1) } else { cli.global.verbose };
     logging::init(verbosity, Target::Auto)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let Command::Worker(args) = &cli.command {
@@ -81,7 +82,7 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Restart(args) => runtime.block_on(restart::restart(&context, args)),
         Command::Config(ConfigCommand::Show) => {
             context.write(&config_show::config_show(&context.loaded, context.format));
-            Ok(decide::EXIT_DONE)
+            Ok(exit::SETTLED)
         }
         Command::Worker(args) => runtime.block_on(worker::worker(args)),
     }
@@ -102,14 +103,20 @@ impl Context {
     fn write(&self, text: &str) {
         let mut out = io::stdout().lock();
         if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-            self.closed.get_or_init(|| tracing::warn!("standard output was closed; the result is only in the exit code"));
+            self.closed
+                .get_or_init(|| tracing::warn!("standard output was closed; the result is only in the exit code"));
         }
     }
 
     /// A step of a run, as it happens, beside the result: on standard error, and for people only.
     fn step(&self, progress: &Progress) {
         if self.format == Format::Human {
-            let _ = writeln!(io::stderr(), "{:>7.1} s  {}", self.began.elapsed().as_secs_f64(), step_words(&progress.event));
+            let _ = writeln!(
+                io::stderr(),
+                "{:>7.1} s  {}",
+                self.began.elapsed().as_secs_f64(),
+                step_words(&progress.event)
+            );
         }
     }
 }

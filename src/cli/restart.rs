@@ -5,7 +5,7 @@ use crate::{
     act::handoff::{self, HandoffError},
     catalog::Requirement,
     config::Settings,
-    decide::{self, Decision},
+    decide::{Decision, exit},
     facts::{Fact, Systemd},
     flow::{self, Files, Run},
     ports::Ports,
@@ -29,7 +29,7 @@ pub async fn restart(cli: &Cli, args: &RestartArgs) -> Result<u8> {
     let interrupted = Files(&settings).intent().exists();
     if !act && !(interrupted && !args.dry_run) {
         cli.print(&views::not_begun(&seen));
-        return Ok(decide::exit_code(&seen.decision));
+        return Ok(seen.decision.exit_code());
     }
     if args.dry_run {
         return dry_run(cli, &ports, &settings, args).await;
@@ -49,7 +49,7 @@ pub async fn restart(cli: &Cli, args: &RestartArgs) -> Result<u8> {
         // The worker may have been at it: that is for the loudest code.
         Err(error @ (HandoffError::Died { .. } | HandoffError::TooLong(..))) => {
             cli.print(&views::lost(&error.to_string()));
-            Ok(decide::EXIT_BROKEN)
+            Ok(exit::BROKEN)
         }
         Err(error) => Err(error.into()),
     }

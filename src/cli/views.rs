@@ -4,7 +4,7 @@ use crate::{
     assess::{self, Assessment, Path, Readiness, Severity as Weight},
     catalog::CONTROL_PLANE,
     config::Settings,
-    decide::{self, Decision, Reason},
+    decide::{self, Decision, Reason, exit},
     facts::{Fact, Observation, Presence},
     flow::Check,
     progress::{self, RunResult},
@@ -91,7 +91,7 @@ pub fn lost(why: &str) -> RestartReport {
     RestartReport {
         verdict: Verdict {
             verdict: Word::NotVerified,
-            exit_code: decide::EXIT_BROKEN,
+            exit_code: exit::BROKEN,
             headline: why.to_owned(),
             reasons: vec![reason],
         },
@@ -106,7 +106,7 @@ pub fn lost(why: &str) -> RestartReport {
 }
 
 fn acted(result: &RunResult, after: &[ConnectionView]) -> Verdict {
-    let ok = result.exit_code == decide::EXIT_DONE;
+    let ok = result.exit_code == exit::SETTLED;
     let repaired = matches!(result.decision, Decision::Repair { .. });
     let word = match (ok, repaired) {
         (false, _) => Word::NotVerified,
@@ -151,7 +151,7 @@ fn verdict(decision: &Decision, connections: &[ConnectionView]) -> Verdict {
     let under_way = reasons.iter().any(|reason| reason.rule == decide::RULE_UNDER_WAY);
     Verdict {
         verdict: if under_way { Word::Busy } else { Word::from(decision) },
-        exit_code: decide::exit_code(decision),
+        exit_code: decision.exit_code(),
         headline: headline(decision, connections),
         reasons,
     }

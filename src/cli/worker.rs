@@ -23,7 +23,8 @@ pub async fn worker(args: &WorkerArgs) -> Result<u8> {
         return Ok(done.exit_code);
     }
     let ports = Ports::of_this_host(&settings);
-    let run = Run { ports: &ports, settings: &settings, run_id, dir: args.run_dir.clone(), allow_repair, dry_run: false };
+    let run =
+        Run { ports: &ports, settings: &settings, run_id, dir: args.run_dir.clone(), allow_repair, dry_run: false };
     run.tell(Event::Started { run_id: run.run_id.clone(), unit });
     let done = flow::restart(&run).await;
     log(&done);
@@ -35,12 +36,7 @@ fn log(done: &RunResult) {
     for alarm in &done.alarms {
         tracing::error!(run = %done.run_id, "{alarm}");
     }
-    let failed: Vec<&str> = done
-        .outcome
-        .iter()
-        .flat_map(|o| &o.checks)
-        .filter(|c| c.ok != Some(true))
-        .map(|c| c.name.as_str())
-        .collect();
+    let failed: Vec<&str> =
+        done.outcome.iter().flat_map(|o| &o.checks).filter(|c| c.ok != Some(true)).map(|c| c.name.as_str()).collect();
     tracing::info!(run = %done.run_id, acted = done.acted, exit_code = done.exit_code, ?failed, "run ended");
 }

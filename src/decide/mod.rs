@@ -34,7 +34,12 @@ pub mod exit {
     pub const BROKEN: u8 = 13;
     /// Another restart is under way, or the budget is spent.
     pub const BUSY: u8 = 75;
+    /// Every code that is an answer, and no failure of the program.
+    pub const ANSWERS: [u8; 7] = [SETTLED, UNKNOWN, RESTART_NEEDED, WAITING, REFUSED, BROKEN, BUSY];
 }
+
+/// The rule of a restart that is turned away because another is under way.
+pub const RULE_UNDER_WAY: &str = "restart-under-way";
 
 impl Decision {
     /// The exit code of a run that ends with this decision and did nothing more.

@@ -49,6 +49,14 @@ impl Answer {
         ips
     }
 
+    /// The addresses as they came; empty for every other answer.
+    pub fn addresses(&self) -> &[Address] {
+        match self {
+            Answer::Addresses(addresses) => addresses,
+            _ => &[],
+        }
+    }
+
     /// The longest TTL among the addresses, in seconds.
     pub fn max_ttl_s(&self) -> Option<u32> {
         let Answer::Addresses(addresses) = self else { return None };

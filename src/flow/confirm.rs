@@ -5,40 +5,39 @@ use crate::{
     assess,
     catalog::{CONTROL_PLANE, Service},
     config::Settings,
-    decide::Sample,
-    facts::{Fact, NameFact, Observation},
+    decide::{self, Policy, Round, TTL_CAP_S},
+    facts::{Fact, NameFact, Observation, Task},
     observe,
     progress::Event,
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// A longer TTL than this is not waited out; endpoint names have about 60 s. In seconds.
-pub const LONGEST_TTL_S: u64 = 300;
 /// Between two looks at the tasks.
 const TASKS_EVERY: Duration = Duration::from_secs(1);
 
 /// The longest a confirmation may take, in seconds.
 pub fn longest_confirmation_s(settings: &Settings) -> u64 {
     let look = 4 * (settings.network.dns_timeout_ms + settings.network.probe_timeout_ms) / 1000 + 2;
-    LONGEST_TTL_S.max(settings.confirm.min_spread_s) + 1 + u64::from(settings.confirm.samples) * look
+    u64::from(TTL_CAP_S).max(settings.confirm.min_spread_s) + 1 + u64::from(settings.confirm.samples) * look
 }
 
 /// Looks the control plane's names up as often as configured, spread over more than one TTL, and connects to every
 /// address each time. Ends early at the first sample that disagrees: the rest could not mend it.
-pub(super) async fn confirm(run: &Run<'_>, first: &Observation) -> Vec<Sample> {
-    let of = run.settings.confirm.samples;
+pub(super) async fn confirm(run: &Run<'_>, first: &Observation) -> Vec<Round> {
+    let policy = Policy::new(run.settings, run.allow_repair);
+    let of = run.settings.confirm.samples.max(2);
     let hosts = control_plane_hosts(&first.names);
-    let mut samples: Vec<Sample> = Vec::new();
+    let mut rounds: Vec<Round> = Vec::new();
     for n in 1..=of {
+        let at = jiff::Timestamp::now();
         let names = observe::look_up(run.ports, hosts.clone()).await;
         let reach = observe::probe(run.ports, run.settings, &names).await;
-        let agrees = samples.first().is_none_or(|s| same_addresses(&s.names, &names));
-        let ttl = names.iter().filter_map(|n| n.answer.max_ttl_s()).max().unwrap_or(0);
-        samples.push(Sample { at: jiff::Timestamp::now(), names, reach });
-        // A second over the TTL, so that the last sample cannot come from the cache entry of the first.
-        let spread = (u64::from(ttl).min(LONGEST_TTL_S) + 1).max(run.settings.confirm.min_spread_s);
-        let pause = Duration::from_secs(spread).div_f64(f64::from(of.max(2) - 1));
+        let agrees = rounds.first().is_none_or(|r| same_addresses(&r.names, &names));
+        rounds.push(Round { at, names, reach });
+        // By the longest TTL seen so far, and a little over: whole seconds are what the proof counts.
+        let spread = decide::spread_s(rounds.iter().flat_map(|r| &r.names), &policy);
+        let pause = (Duration::from_secs(spread) + Duration::from_millis(50)).div_f64(f64::from(of - 1));
         let last = n == of || !agrees;
         let next_in_s = if last { 0.0 } else { pause.as_secs_f64() };
         run.tell(Event::Confirming { sample: n, of, next_in_s });
@@ -47,7 +46,7 @@ pub(super) async fn confirm(run: &Run<'_>, first: &Observation) -> Vec<Sample> {
         }
         sleep(pause).await;
     }
-    samples
+    rounds
 }
 
 fn control_plane_hosts(names: &[NameFact]) -> Vec<(Service, String)> {
@@ -66,7 +65,7 @@ pub(super) async fn settle(run: &Run<'_>) {
     loop {
         let tasks: Fact<_> = run.ports.introspect.tasks().await.into();
         let moving = match tasks.known() {
-            Some(tasks) => assess::between_states(tasks),
+            Some(tasks) => tasks.iter().filter(|task| !assess::settled(task)).map(short).collect::<Vec<_>>(),
             // Silence is not "settled"; the last look before the permit tells why it is silent.
             None => return,
         };
@@ -79,5 +78,14 @@ pub(super) async fn settle(run: &Run<'_>) {
             told = moving;
         }
         sleep(TASKS_EVERY.min(bound - elapsed)).await;
+    }
+}
+
+/// A task in a few words.
+fn short(task: &Task) -> String {
+    let id = task.arn.rsplit('/').next().unwrap_or(&task.arn);
+    match task.desired_status.as_deref().filter(|desired| !desired.is_empty()) {
+        Some(desired) => format!("{id} {} -> {desired}", task.known_status),
+        None => format!("{id} {}", task.known_status),
     }
 }

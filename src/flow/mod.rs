@@ -13,7 +13,7 @@ use crate::{
     assess::{self, Assessment},
     catalog::{CONTROL_PLANE, Requirement, Service, services},
     config::Settings,
-    decide::{self, Decision, History, Intent, Policy, Reason},
+    decide::{self, Decision, History, Plan, Policy, Reason, recover::Intent},
     facts::{Fact, Observation},
     observe::{self, Ask},
     ports::{Ports, store},
@@ -38,6 +38,7 @@ pub struct Check {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SavedIntent {
     pub intent: Intent,
+    pub plan: Plan,
     /// The host before it was touched, for the proof.
     pub before: Observation,
     pub record: decide::RestartRecord,
@@ -76,14 +77,23 @@ pub async fn check(ports: &Ports, settings: &Settings, needs: &[Requirement], al
 }
 
 /// Decides with the history on disk. A history that cannot be read is a missing fact: nothing is done without it.
-fn decide_here(assessment: &Assessment, observation: &Observation, settings: &Settings, allow_repair: bool) -> Decision {
+fn decide_here(
+    assessment: &Assessment,
+    observation: &Observation,
+    settings: &Settings,
+    allow_repair: bool,
+) -> Decision {
     let policy = Policy::new(settings, allow_repair);
     match history(settings) {
         Ok(history) => decide::decide(assessment, observation, &history, &policy, jiff::Timestamp::now()),
-        Err(error) => match decide::decide(assessment, observation, &History::default(), &policy, jiff::Timestamp::now()) {
-            Decision::Restart { .. } | Decision::Repair { .. } => Decision::Unknown { reasons: vec![unreadable(&error)] },
-            other => other,
-        },
+        Err(error) => {
+            match decide::decide(assessment, observation, &History::default(), &policy, jiff::Timestamp::now()) {
+                Decision::Restart { .. } | Decision::Repair { .. } => {
+                    Decision::Unknown { reasons: vec![unreadable(&error)] }
+                }
+                other => other,
+            }
+        }
     }
 }
 
@@ -147,12 +157,4 @@ fn word(decision: &Decision) -> String {
         .ok()
         .and_then(|v| v.get("verdict").and_then(|v| v.as_str().map(str::to_owned)))
         .unwrap_or_default()
-}
-
-/// The identity of the agent as it runs now, where it can be seen.
-fn container_id(observation: &Observation) -> Option<&str> {
-    match &observation.agent.presence {
-        Fact::Known(crate::facts::Presence::Container(container)) => Some(&container.id),
-        _ => None,
-    }
 }

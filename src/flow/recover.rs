@@ -3,7 +3,11 @@
 use super::{Run, SavedIntent, restart};
 use crate::{
     act,
-    decide::{self, Decision, Reason, RecordedOutcome, Recovery},
+    decide::{
+        Decision, Reason, RecordedOutcome,
+        recover::{self as judge, Recovery, Seen},
+    },
+    facts::{Fact, Missing},
     observe::{self, Ask},
     ports::store,
     progress::{Event, RunResult},
@@ -30,18 +34,16 @@ pub(super) async fn recover(run: &Run<'_>) -> Recovered {
         Ok(Some(saved)) => saved,
         Err(error) => return stuck(run, format!("the intent of an interrupted restart cannot be read: {error}")),
     };
-    let boot_id = match store::boot_id() {
-        Ok(id) => id,
-        Err(error) => return stuck(run, format!("an interrupted restart cannot be judged: {error}")),
-    };
+    let boot_id: Fact<String> = store::boot_id().map_err(Missing::from).into();
     let interrupted = saved.intent.run_id.clone();
     let began = Instant::now();
     let found = loop {
         // No names: they say nothing of what was done to the agent.
         let seen = observe::look(run.ports, run.settings, &Ask::default()).await;
-        let found = decide::recover(&saved.intent, &seen, &boot_id);
+        let seen = Seen::of(&seen, &saved.intent.method, boot_id.clone());
+        let found = judge::recover(&saved.intent, &seen, jiff::Timestamp::now());
         let waited = began.elapsed().as_secs();
-        if found != Recovery::InProgress || waited >= saved.intent.plan.deadline_s {
+        if found != Recovery::InProgress || waited >= saved.plan.deadline_s {
             break found;
         }
         sleep(JOB_EVERY).await;
@@ -65,13 +67,14 @@ pub(super) async fn recover(run: &Run<'_>) -> Recovered {
         }
         Recovery::ActedDown | Recovery::InProgress => {
             let text = say("the agent is down; starting it");
-            let trouble = act::start_again(run.ports, run.settings, &saved.intent.plan.method).await.err();
+            let trouble = act::start_again(run.ports, run.settings, &saved.plan.method).await.err();
             let result = restart::finish(run, saved, trouble.map(|e| e.to_string()), None).await;
             Recovered::Ended(Box::new(RunResult { recovered: Some(text), ..result }))
         }
-        Recovery::Unclear(why) => {
-            stuck(run, format!("a restart begun at {} was interrupted, and how far it came is not clear: {why}", saved.intent.at))
-        }
+        Recovery::Unclear { why } => stuck(
+            run,
+            format!("a restart begun at {} was interrupted, and how far it came is not clear: {why}", saved.intent.at),
+        ),
     }
 }
 

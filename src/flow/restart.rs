@@ -5,7 +5,8 @@ use crate::{
     act::{self, outage::Sampler},
     catalog::Service,
     decide::{
-        self, Decision, Identity, Intent, Method, Permit, Phase, Plan, Policy, Reason, RecordedOutcome, RestartRecord,
+        self, Ask, Decision, Method, Permit, Plan, Policy, Reason, RecordedOutcome, RestartRecord, exit,
+        recover::{Identity, Intent, Phase},
     },
     facts::{ContainerState, Observation, Systemd},
     ports::store::{self, Lock, StoreError},
@@ -38,33 +39,41 @@ pub async fn restart(run: &Run<'_>) -> RunResult {
     let (first, assessment) = run.look().await;
     let decision = decide_here(&assessment, &first, run.settings, run.allow_repair);
     run.tell(Event::Observed { verdict: word(&decision) });
-    let (plan, samples) = match &decision {
+    let (plan, rounds) = match &decision {
         Decision::Restart { plan } => {
-            let samples = confirm::confirm(run, &first).await;
+            let rounds = confirm::confirm(run, &first).await;
             confirm::settle(run).await;
-            (plan, samples)
+            (plan, rounds)
         }
         Decision::Repair { plan } if run.allow_repair => (plan, Vec::new()),
         _ => return RunResult { recovered, ..run.ended(decision, Some(first)) },
     };
-    let (fresh, assessment) = run.look().await;
+    let (fresh, _) = run.look().await;
     let permit = match history(run.settings) {
         Err(error) => Err(Decision::Unknown { reasons: vec![unreadable(&error)] }),
         Ok(history) => {
             let policy = Policy::new(run.settings, run.allow_repair);
-            decide::permit(plan, &samples, &fresh, &assessment, &history, &policy, jiff::Timestamp::now())
+            decide::permit(&Ask {
+                plan,
+                rounds: &rounds,
+                fresh: &fresh,
+                history: &history,
+                settings: run.settings,
+                policy: &policy,
+                now: jiff::Timestamp::now(),
+            })
         }
     };
     match permit {
         Err(decision) => RunResult { recovered, ..run.ended(decision, Some(fresh)) },
         Ok(_) if run.dry_run => RunResult { recovered, ..run.ended(decision, Some(fresh)) },
-        Ok(permit) => RunResult { recovered, ..carry_out(run, permit, fresh).await },
+        Ok(permit) => RunResult { recovered, ..carry_out(run, permit).await },
     }
 }
 
 fn under_way() -> Reason {
     Reason {
-        rule: "restart-under-way".into(),
+        rule: decide::RULE_UNDER_WAY.into(),
         text: "another restart of the agent is under way on this host".into(),
         remedy: "wait for it: systemctl list-units 'hostagent-restart-*'".into(),
     }
@@ -80,44 +89,57 @@ fn cannot_write(error: &StoreError) -> Decision {
 }
 
 /// Writes down what is about to be done, then does it.
-async fn carry_out(run: &Run<'_>, permit: Permit, before: Observation) -> RunResult {
-    let plan = permit.plan().clone();
-    let saved = match begin(run, &plan, &before) {
+async fn carry_out(run: &Run<'_>, permit: Permit) -> RunResult {
+    let (plan, before) = (permit.plan().clone(), permit.before().clone());
+    let mut saved = match begin(run, &permit) {
         Ok(saved) => saved,
-        Err(error) => return run.ended(cannot_write(&error), Some(before)),
+        Err(decision) => return run.ended(decision, Some(before)),
     };
     run.tell(Event::IntentWritten);
     let sockets = before.sockets.known().cloned().unwrap_or_default();
     let sampler = Sampler::start(run.ports, run.settings, &plan.endpoints, &sockets);
     run.tell(Event::Acting { method: plan.method.clone() });
+    if let Err(error) = saved.enter(run, Phase::Acting) {
+        let forgotten = complete(run, &saved, RecordedOutcome::NotActed).is_ok();
+        tracing::warn!(%error, forgotten, "nothing was touched");
+        return run.ended(cannot_write(&error), Some(before));
+    }
     let acted = act::execute(run.ports, permit).await;
     let trouble = acted.err().map(|error| error.to_string());
+    if let Err(error) = saved.enter(run, Phase::Acted) {
+        // Recovery can tell from the agent itself; the proof goes on.
+        tracing::warn!(%error, "the restart was made and could not be noted");
+    }
     finish(run, saved, trouble, Some(sampler)).await
 }
 
 /// The intent first, then the count: a kill in between leaves an intent that recovery proves was not acted upon.
-fn begin(run: &Run<'_>, plan: &Plan, before: &Observation) -> Result<SavedIntent, StoreError> {
+fn begin(run: &Run<'_>, permit: &Permit) -> Result<SavedIntent, Decision> {
+    let (plan, before) = (permit.plan(), permit.before());
     let now = jiff::Timestamp::now();
     let record = RestartRecord {
         run_id: run.run_id.clone(),
         at: now,
         endpoints: plan.endpoints.clone(),
-        repair: matches!(plan.method, Method::StartUnit { .. } | Method::DockerStart { .. }),
+        repair: permit.repair(),
         outcome: RecordedOutcome::Begun,
     };
     let intent = Intent {
         run_id: run.run_id.clone(),
         at: now,
         phase: Phase::Begun,
-        plan: plan.clone(),
-        before: Identity::of(before),
-        boot_id: store::boot_id()?,
+        method: plan.method.clone(),
+        before: Identity::of(before, &plan.method).map_err(|missing| Decision::Unknown {
+            reasons: vec![Reason::new("agent-unknown", missing.to_string(), "nothing was touched")],
+        })?,
+        boot_id: store::boot_id().map_err(|error| cannot_write(&error))?,
     };
-    let saved = SavedIntent { intent, before: before.clone(), record: record.clone() };
-    store::write(&run.files().intent(), &saved)?;
-    if let Err(error) = count(run, record, before) {
-        store::remove(&run.files().intent())?;
-        return Err(error);
+    let saved = SavedIntent { intent, plan: plan.clone(), before: before.clone(), record: record.clone() };
+    let written = store::write(&run.files().intent(), &saved).and_then(|()| count(run, record, before));
+    if let Err(error) = written {
+        // Left behind, it would only be found to be of a restart that never was.
+        let _ = store::remove(&run.files().intent());
+        return Err(cannot_write(&error));
     }
     Ok(saved)
 }
@@ -142,7 +164,7 @@ pub(super) async fn finish(
     trouble: Option<String>,
     sampler: Option<Sampler>,
 ) -> RunResult {
-    let plan = &saved.intent.plan;
+    let plan = &saved.plan;
     let began = Instant::now();
     let mut alarms: Vec<String> = Vec::new();
     let mut back = wait_until_back(run, plan, trouble.is_some()).await;
@@ -166,7 +188,11 @@ pub(super) async fn finish(
         )),
         Back::Down => alarms.insert(
             0,
-            format!("THE AGENT IS DOWN: started {} times, {why}. {}", STARTS_AGAIN + 1, act::what_to_type(&plan.method)),
+            format!(
+                "THE AGENT IS DOWN: started {} times, {why}. {}",
+                STARTS_AGAIN + 1,
+                act::what_to_type(&plan.method)
+            ),
         ),
     }
     let outage = match sampler {
@@ -185,10 +211,11 @@ pub(super) async fn finish(
     let outcome = verify::verify(&saved.before, &after, &later, run.settings);
     let ok = outcome.verified && back == Back::Connected;
     run.tell(Event::Verified { ok });
-    if let Err(error) = complete(run, &saved, if ok { RecordedOutcome::Verified } else { RecordedOutcome::NotVerified }) {
+    if let Err(error) = complete(run, &saved, if ok { RecordedOutcome::Verified } else { RecordedOutcome::NotVerified })
+    {
         alarms.push(format!("the restart was made and its record could not be completed: {error}"));
     }
-    let plan = saved.intent.plan;
+    let plan = saved.plan;
     RunResult {
         run_id: run.run_id.clone(),
         decision: if saved.record.repair { Decision::Repair { plan } } else { Decision::Restart { plan } },
@@ -199,7 +226,7 @@ pub(super) async fn finish(
         outcome: Some(outcome),
         outage: Some(outage),
         alarms,
-        exit_code: if ok { decide::EXIT_DONE } else { decide::EXIT_BROKEN },
+        exit_code: if ok { exit::SETTLED } else { exit::BROKEN },
     }
 }
 
@@ -214,6 +241,14 @@ pub(super) fn complete(run: &Run<'_>, saved: &SavedIntent, outcome: RecordedOutc
     }
     store::write(&run.files().history(), &history)?;
     store::remove(&run.files().intent())
+}
+
+impl SavedIntent {
+    fn enter(&mut self, run: &Run<'_>, phase: Phase) -> Result<(), StoreError> {
+        self.intent.phase = phase;
+        self.intent.at = jiff::Timestamp::now();
+        store::write(&run.files().intent(), self)
+    }
 }
 
 /// How far the agent has come back.
@@ -265,7 +300,7 @@ impl Run<'_> {
     pub(super) fn ended(&self, decision: Decision, seen: Option<Observation>) -> RunResult {
         RunResult {
             run_id: self.run_id.clone(),
-            exit_code: decide::exit_code(&decision),
+            exit_code: decision.exit_code(),
             decision,
             acted: false,
             recovered: None,

@@ -2,7 +2,7 @@
 
 use super::{
     ControlPlane, imds,
-    words::{Span, chain, excerpt},
+    words::{Span, chain, excerpt, root},
 };
 use crate::facts::{Discovery, Missing};
 use async_trait::async_trait;
@@ -12,7 +12,7 @@ use aws_config::{
 };
 use aws_sdk_ecs::{
     Client,
-    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
+    error::{ProvideErrorMetadata, SdkError},
 };
 use aws_smithy_http_client::{
     Builder as HttpBuilder,
@@ -135,16 +135,31 @@ where
             match (meta.code(), meta.message()) {
                 (Some(code), Some(message)) => format!("{code}: {message}"),
                 (Some(code), None) => code.to_owned(),
-                _ => format!("the answer is not one of ECS: {}", DisplayErrorContext(context.err())),
+                _ => format!("the answer is not one of ECS: {}", chain(context.err())),
             }
         }
         SdkError::TimeoutError(_) => "no answer in time".into(),
-        error => chain(error),
+        SdkError::ResponseError(_) => format!("the answer is not one of ECS: {}", root(error)),
+        error if lacks_credentials(error) => "there are no AWS credentials to ask with".into(),
+        SdkError::DispatchFailure(_) => format!("no connection: {}", root(error)),
+        error => chain(error).replace('\n', " "),
     }
 }
 
-fn error_hint<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> String {
+/// The SDK has no variant for it: the failure of its chain of providers is text.
+fn lacks_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
+    let text = chain(error);
+    text.contains("credential provider") || text.contains("credentials found")
+}
+
+fn error_hint<E, R>(error: &SdkError<E, R>) -> String
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug + 'static,
+{
     match error {
+        SdkError::ResponseError(_) => ANSWER_HINT.into(),
+        error if lacks_credentials(error) => "give the instance a role, or credentials in the environment".into(),
         SdkError::ServiceError(context) => match context.err().meta().code().unwrap_or_default() {
             code if code.starts_with("AccessDenied") => {
                 format!("allow {ACTION} in the instance role, and in the policy of the ecs endpoint")
@@ -156,7 +171,6 @@ fn error_hint<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> String {
             "" => ANSWER_HINT.into(),
             _ => String::new(),
         },
-        SdkError::ConstructionFailure(_) => "give the instance a role, or credentials in the environment".into(),
         _ => "see that ecs is reachable on 443 and that the instance has a role".into(),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Metadata,
-    words::{Span, chain, excerpt},
+    words::{Span, chain, excerpt, root},
 };
 use crate::facts::{Instance, Missing};
 use async_trait::async_trait;
@@ -50,7 +50,7 @@ pub(super) fn client(base: &str, deadline: Duration) -> std::result::Result<Clie
     if !base.starts_with("http://") {
         return Err(format!("\"{base}\" is not an http:// URL"));
     }
-    let hop = deadline.min(Duration::from_secs(1));
+    let hop = hop(deadline);
     let config = ProviderConfig::without_region().with_http_client(HttpBuilder::new().build_http());
     Ok(Client::builder()
         .configure(&config)
@@ -64,10 +64,14 @@ pub(super) fn client(base: &str, deadline: Duration) -> std::result::Result<Clie
         .build())
 }
 
+fn hop(deadline: Duration) -> Duration {
+    deadline.min(Duration::from_secs(1))
+}
+
 #[async_trait]
 impl Metadata for Imds {
     async fn instance(&self) -> Result<Instance> {
-        let service = Service { base: &self.base, client: self.client()? };
+        let service = Service { base: &self.base, client: self.client()?, hop: hop(self.deadline) };
         timeout(self.deadline, service.instance()).await.unwrap_or_else(|_| {
             let why = format!("no answer within {}", Span(self.deadline));
             Err(Missing::new(format!("instance metadata ({})", self.base), why, REACH_HINT))
@@ -81,6 +85,8 @@ const REACH_HINT: &str = "see that 169.254.169.254 is reachable from here and th
 struct Service<'a> {
     base: &'a str,
     client: Client,
+    /// What one connection and one answer are allowed.
+    hop: Duration,
 }
 
 impl Service<'_> {
@@ -151,7 +157,12 @@ impl Service<'_> {
                 403 => Err(self.missing(path, "the service says 403: it is switched off", REACH_HINT)),
                 code => Err(self.missing(path, format!("the service says {code}"), "")),
             },
-            Err(error) => Err(self.missing(path, chain(&error), REACH_HINT)),
+            Err(error) => {
+                let late = ["timeout", "timed out"].iter().any(|word| chain(&error).contains(word));
+                let why = if late { format!("no answer within {}", Span(self.hop)) } else { root(&error) };
+                let step = if matches!(error, ImdsError::FailedToLoadToken(_)) { "no session token: " } else { "" };
+                Err(self.missing(path, format!("{step}{why}"), REACH_HINT))
+            }
         }
     }
 

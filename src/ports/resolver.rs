@@ -51,6 +51,7 @@ pub struct SystemResolver {
     only: Option<SocketAddr>,
     resolv_conf: PathBuf,
     hosts_file: PathBuf,
+    port: u16,
     deadline: Duration,
 }
 
@@ -61,8 +62,14 @@ impl SystemResolver {
             only: settings.resolver,
             resolv_conf: settings.resolv_conf.clone(),
             hosts_file: settings.hosts_file.clone(),
+            port: DNS_PORT,
             deadline: Duration::from_millis(settings.dns_timeout_ms),
         }
+    }
+
+    /// Asks the servers of `resolv.conf`, which cannot name a port, on this one.
+    pub fn with_port(self, port: u16) -> Self {
+        Self { port, ..self }
     }
 
     async fn hosts(&self, host: &str) -> Result<Vec<IpAddr>, String> {
@@ -83,7 +90,7 @@ impl SystemResolver {
         let path = self.resolv_conf.display();
         let text = read_text(&self.resolv_conf).await.map_err(|error| format!("{path}: {}", io_words(&error)))?;
         let conf = parse_resolv_conf(&text).map_err(|error| format!("{path}: {error}"))?;
-        let servers = conf.servers.iter().map(|ip| SocketAddr::new(*ip, DNS_PORT)).collect();
+        let servers = conf.servers.iter().map(|ip| SocketAddr::new(*ip, self.port)).collect();
         Ok((servers, conf))
     }
 

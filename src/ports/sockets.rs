@@ -102,14 +102,14 @@ impl Look {
         if any_here {
             match dump::established(&wanted, self.deadline) {
                 Ok(sockets) => found.extend(sockets),
-                Err(DumpError::Unsupported(_)) => found.extend(self.from_proc(self.root, &wanted)?),
+                Err(DumpError::Unsupported(_)) => found.extend(self.read_proc(self.root, &wanted)?),
                 Err(DumpError::TimedOut) => return Err(self.late()),
                 Err(error) => return Err(self.missing(error.to_string(), "look again")),
             }
         }
         for pid in elsewhere.into_values() {
             self.in_time()?;
-            found.extend(self.from_proc(pid, &wanted)?);
+            found.extend(self.read_proc(pid, &wanted)?);
         }
         found.sort();
         found.dedup();
@@ -147,7 +147,7 @@ impl Look {
     }
 
     /// The slower way: the tables as the process's own network namespace shows them.
-    fn from_proc(&self, pid: u32, wanted: &HashMap<u64, u32>) -> Result<Vec<Socket>> {
+    fn read_proc(&self, pid: u32, wanted: &HashMap<u64, u32>) -> Result<Vec<Socket>> {
         let process = i32::try_from(pid).map_err(|_| self.gone())?;
         let tables = || -> ProcResult<Vec<TcpNetEntry>> {
             let process = Process::new(process)?;

@@ -9,7 +9,13 @@ use crate::facts::ReachOutcome;
 use async_trait::async_trait;
 use hyper::{Method, Response, StatusCode};
 use rustls_pki_types::{ServerName, UnixTime};
-use std::{env, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    env, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{net::TcpStream, sync::OnceCell, time::timeout};
 use tokio_rustls::{
     TlsConnector,
@@ -17,11 +23,16 @@ use tokio_rustls::{
     rustls::{CertificateError, ClientConfig, Error as TlsError, RootCertStore, client::Resumption, crypto::ring},
 };
 
+/// Whether the answer is the service's; what it is otherwise.
+type Judge = fn(&Response<()>) -> Result<(), String>;
+
 /// Connects, and says how far it came.
 #[derive(Debug, Default)]
 pub struct TlsProber {
     /// For the TCP connection, the TLS handshake and the HTTP answer each.
     stage: Duration,
+    /// Trust the certificates of this PEM file instead of the host's.
+    only: Option<PathBuf>,
     /// The host's trusted certificates, read at the first probe: not every command probes.
     config: OnceCell<Result<Arc<ClientConfig>, String>>,
 }
@@ -30,19 +41,25 @@ impl TlsProber {
     /// `stage` bounds the TCP connection, the TLS handshake and the HTTP answer, each. The trusted certificates are
     /// the host's, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR` where set, read once.
     pub fn new(stage: Duration) -> Self {
-        Self { stage, config: OnceCell::new() }
+        Self { stage, only: None, config: OnceCell::new() }
+    }
+
+    /// As [`TlsProber::new`], trusting only the certificates of a PEM file.
+    pub fn trusting(stage: Duration, file: &Path) -> Self {
+        Self { stage, only: Some(file.to_owned()), config: OnceCell::new() }
     }
 
     async fn config(&self) -> Result<Arc<ClientConfig>, String> {
         let load = async || {
-            let loading = tokio::task::spawn_blocking(load_config);
+            let only = self.only.clone();
+            let loading = tokio::task::spawn_blocking(move || load_config(only.as_deref()));
             loading.await.unwrap_or_else(|_| Err("the trusted certificates could not be read".into()))
         };
         self.config.get_or_init(load).await.clone()
     }
 
     async fn http(&self, stream: TlsStream<TcpStream>, host: &str, ask: HttpAsk) -> ReachOutcome {
-        let (method, path, judge): (_, _, fn(&Response<()>) -> Result<(), String>) = match ask {
+        let (method, path, judge): (_, _, Judge) = match ask {
             HttpAsk::None => return ReachOutcome::Reached { http_status: None },
             HttpAsk::Registry => (Method::GET, "/v2/", is_registry),
             HttpAsk::S3 => (Method::HEAD, "/", is_s3),
@@ -92,14 +109,15 @@ fn tcp_outcome(error: &io::Error) -> ReachOutcome {
     }
 }
 
-fn load_config() -> Result<Arc<ClientConfig>, String> {
-    let found = rustls_native_certs::load_native_certs();
+fn load_config(only: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+    let found = match only {
+        Some(file) => rustls_native_certs::load_certs_from_paths(Some(file), None),
+        None => rustls_native_certs::load_native_certs(),
+    };
     let mut roots = RootCertStore::empty();
     let (usable, unusable) = roots.add_parsable_certificates(found.certs);
     if usable == 0 {
-        let variable = |name: &str| env::var(name).ok().map(|value| format!("{name}={value}"));
-        let places: Vec<String> = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(variable).collect();
-        let place = if places.is_empty() { "the system's certificate store".to_owned() } else { places.join(", ") };
+        let place = only.map_or_else(searched, |file| file.display().to_string());
         let why = match found.errors.first() {
             Some(error) => chain(error),
             None if unusable > 0 => format!("{unusable} unreadable certificates"),
@@ -117,6 +135,13 @@ fn load_config() -> Result<Arc<ClientConfig>, String> {
     // A resumed session shows no certificate, so one good address would vouch for the others.
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+/// Where the host's trusted certificates are looked for.
+fn searched() -> String {
+    let variable = |name: &str| env::var(name).ok().map(|value| format!("{name}={value}"));
+    let set: Vec<String> = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(variable).collect();
+    if set.is_empty() { "the system's certificate store".into() } else { set.join(", ") }
 }
 
 fn tls_words(error: &io::Error) -> String {
@@ -147,6 +172,7 @@ fn certificate_words(error: &CertificateError) -> String {
             }
         }
         UnknownIssuer => "the certificate's issuer is not trusted by this host".into(),
+        BadSignature => "the certificate bears the name of a trusted issuer, but not its signature".into(),
         Expired => "the certificate has expired".into(),
         ExpiredContext { time, not_after } => {
             format!("the certificate expired {} ago, by this host's clock", age(seconds(time, not_after)))

@@ -26,6 +26,15 @@ pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     parts.join(": ")
 }
 
+/// What lies at the bottom of an error: `connection refused`.
+pub(super) fn root(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.downcast_ref::<io::Error>().map_or_else(|| last.to_string(), io_words)
+}
+
 /// The first `max` characters of what came, on one line and printable, quoted.
 pub(super) fn excerpt(text: &str, max: usize) -> String {
     let printable = |c: char| if c.is_control() { ' ' } else { c };

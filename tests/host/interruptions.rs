@@ -51,7 +51,10 @@ fn the_caller_may_be_killed() {
 #[test]
 fn killed_at_fifty_instants() {
     scene(
-        HostOptions { hostagent: "[restart]\nbudget_per_day = 1000\ncool_down_s = 0\n".into(), ..HostOptions::default() },
+        HostOptions {
+            hostagent: "[restart]\nbudget_per_day = 1000\ncool_down_s = 0\n".into(),
+            ..HostOptions::default()
+        },
         |s| {
             let mut seed = 0x2545_f491_4f6c_dd1d_u64;
             for round in 0..50 {

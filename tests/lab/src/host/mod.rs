@@ -1,0 +1,462 @@
+//! A whole container instance in a container: real systemd, journald and Docker Engine, the region in a network
+//! namespace of its own, and the agent kept by whoever the test wants.
+//!
+//! [`Host::start`] gives a host whose agent is registered and holds its websockets. Nothing is left when the
+//! [`Host`] is dropped. The engine of this machine must answer; see `tests/run`.
+
+mod archive;
+pub mod cli;
+mod command;
+mod image;
+mod inspect;
+mod overlay;
+mod paths;
+mod slots;
+
+pub use command::Output;
+pub use inspect::{Container, CredentialRules, Unit};
+pub use overlay::FOREIGN_UNIT;
+
+use crate::{
+    control::Client,
+    region::{
+        place::Service,
+        switch::{Change, Event, State, What},
+    },
+};
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use command::{Run, run};
+use slots::Slot;
+use std::{
+    collections::BTreeMap,
+    env,
+    io::{ErrorKind, Write},
+    os::unix::net::UnixDatagram,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// From the start of the container until its systemd says that all boot jobs are done.
+const BOOT: Duration = Duration::from_secs(120);
+/// From then until the agent holds both websockets.
+const AGENT: Duration = Duration::from_secs(60);
+/// How long, and how often, [`Host::until`] looks.
+const UNTIL: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(50);
+/// Set to `no-host` to leave out the tests that need a host.
+const CHOICE: &str = "HOSTAGENT_TESTS";
+
+/// The agent's version unless a test wants another.
+const AGENT_VERSION: &str = "1.105.1";
+
+/// Who keeps the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Supervisor {
+    /// ecs.service, as on Amazon's images.
+    #[default]
+    EcsInit,
+    /// The engine alone: `docker run --restart=on-failure:10`.
+    BareDocker,
+    /// A unit of the user's own, [`FOREIGN_UNIT`].
+    Foreign,
+    /// Nobody: there is no agent.
+    None,
+}
+
+/// What the host is to be.
+#[derive(Debug, Clone)]
+pub struct HostOptions {
+    pub supervisor: Supervisor,
+    /// The version the agent says it is of.
+    pub agent_version: String,
+    /// Further agent versions whose archives lie in `/var/cache/ecs`.
+    pub staged: Vec<String>,
+    /// Whether a new agent container finds the state of the old one.
+    pub persisted: bool,
+    /// Further lines of `/etc/ecs/ecs.config`, such as a proxy.
+    pub ecs_config: Vec<(String, String)>,
+    /// A drop-in of hostagent's configuration, in TOML, over the lab's own.
+    pub hostagent: String,
+    /// Whether three workload containers run beside the agent.
+    pub workloads: bool,
+    /// Further files, as (absolute path, content).
+    pub files: Vec<(String, String)>,
+    /// Switches of the region that are thrown before the agent starts.
+    pub region: Vec<Change>,
+    /// Whether to wait until the agent is connected.
+    pub await_agent: bool,
+}
+
+impl Default for HostOptions {
+    fn default() -> Self {
+        Self {
+            supervisor: Supervisor::default(),
+            agent_version: AGENT_VERSION.into(),
+            staged: Vec::new(),
+            persisted: true,
+            ecs_config: Vec::new(),
+            hostagent: String::new(),
+            workloads: true,
+            files: Vec::new(),
+            region: Vec::new(),
+            await_agent: true,
+        }
+    }
+}
+
+/// A running host; removed when dropped, with the end of its journal shown if the test is failing.
+pub struct Host {
+    id: String,
+    share: TempDir,
+    runtime: Runtime,
+    _slot: Slot,
+}
+
+/// Runs a test on a host, or says that it is left out when `HOSTAGENT_TESTS=no-host`.
+pub fn on_host(options: HostOptions, test: impl FnOnce(&mut Host)) {
+    if env::var(CHOICE).is_ok_and(|choice| choice == "no-host") {
+        let name = thread::current().name().unwrap_or("a test").to_owned();
+        // Past the test harness, which would keep a passing test's words to itself.
+        let _ = writeln!(std::io::stderr(), "left out because {CHOICE}=no-host: {name}");
+        return;
+    }
+    test(&mut Host::start(options));
+}
+
+impl Host {
+    /// Starts a host and waits until it is ready. Panics with the reason if there is none to be had.
+    #[track_caller]
+    pub fn start(options: HostOptions) -> Self {
+        match Self::try_start(&options) {
+            Ok(host) => host,
+            Err(error) => panic!("no host for this test: {error:#} ({CHOICE}=no-host leaves such tests out)"),
+        }
+    }
+
+    /// Starts a host and waits until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// When the engine does not answer, the image cannot be built, or the host does not become ready in time.
+    pub fn try_start(options: &HostOptions) -> Result<Self> {
+        let slot = Slot::take();
+        run("docker", &["version", "--format", "{{.Server.Version}}"])
+            .context("the host tests need a Docker engine that answers `docker version`")?;
+        slots::remove_orphans();
+        let image = image::ensure()?;
+        let programs = paths::programs()?;
+        let share = tempfile::Builder::new().prefix("hostagent-lab-").tempdir()?;
+        for directory in ["overlay", "region"] {
+            std::fs::create_dir(share.path().join(directory))?;
+        }
+        overlay::write(&share.path().join("overlay"), options)?;
+        let booted = UnixDatagram::bind(share.path().join("booted"))?;
+        booted.set_read_timeout(Some(BOOT))?;
+
+        let share_text = share.path().to_str().context("the temporary directory's path is not UTF-8")?;
+        let programs = programs.to_str().context("the target directory's path is not UTF-8")?;
+        let owner = format!("{}={}", slots::LABEL, slots::owner()?);
+        let volumes = [
+            format!("{programs}:/opt/lab:ro"),
+            format!("{share_text}/overlay:/opt/overlay:ro"),
+            format!("{share_text}/region:/opt/region"),
+            format!("{share_text}/booted:/opt/booted"),
+            "/var/lib/docker".to_owned(),
+            "/var/lib/containerd".to_owned(),
+        ];
+        let mut arguments = vec![
+            "run",
+            "--detach",
+            "--label",
+            &owner,
+            "--hostname=ip-10-50-0-20",
+            "--network=none",
+            "--cgroupns=private",
+            "--cap-add=ALL",
+            "--cap-drop=SYS_RESOURCE",
+            "--security-opt=seccomp=unconfined",
+            "--security-opt=apparmor=unconfined",
+            "--security-opt=systempaths=unconfined",
+            "--tmpfs=/run:exec",
+            "--tmpfs=/tmp:exec",
+            // systemd tells whoever started it when the boot is done.
+            "--env=NOTIFY_SOCKET=/opt/booted",
+        ];
+        arguments.extend(volumes.iter().flat_map(|volume| ["--volume", volume]));
+        arguments.push(&image);
+        let id = run("docker", &arguments).context("could not start a host")?.trim().to_owned();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let host = Self { id, share, runtime, _slot: slot };
+        match host.become_ready(&booted, options) {
+            Ok(()) => Ok(host),
+            Err(error) => bail!("{error:#}\n{}", host.journal_tail()),
+        }
+    }
+
+    fn become_ready(&self, booted: &UnixDatagram, options: &HostOptions) -> Result<()> {
+        await_boot(booted).with_context(|| format!("the host did not boot within {BOOT:?}"))?;
+        let state = self.exec(&["systemctl", "is-system-running"]);
+        if state.stdout.trim() != "running" {
+            let failed = self.exec(&["systemctl", "--failed", "--plain", "--no-legend"]).stdout;
+            bail!("the host booted, but is {}: {failed}", state.stdout.trim());
+        }
+        if matches!(options.supervisor, Supervisor::BareDocker | Supervisor::Foreign) {
+            self.credential_routes()?;
+        }
+        if options.supervisor == Supervisor::BareDocker {
+            self.must(&["docker", "load", "--quiet", "--input", "/var/cache/ecs/ecs-agent.tar"])?;
+            let arguments = overlay::docker_run(options, &["--detach", "--restart=on-failure:10"]);
+            let arguments: Vec<&str> = ["docker"].into_iter().chain(arguments.iter().map(String::as_str)).collect();
+            self.must(&arguments)?;
+        }
+        if options.supervisor != Supervisor::None && options.await_agent {
+            self.try_await_agent(0)?;
+        }
+        Ok(())
+    }
+
+    /// The routes that AWS's documentation has people lay by hand where there is no ecs-init.
+    fn credential_routes(&self) -> Result<()> {
+        self.must(&["sysctl", "-q", "-w", "net.ipv4.conf.all.route_localnet=1"])?;
+        let prerouting = "iptables -t nat -A PREROUTING -p tcp -d 169.254.170.2 --dport 80 -j DNAT \
+                          --to-destination 127.0.0.1:51679";
+        let output = "iptables -t nat -A OUTPUT -d 169.254.170.2 -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 51679";
+        for line in [prerouting, output] {
+            self.must(&line.split_whitespace().collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
+    fn must(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.exec(arguments);
+        if !output.success() {
+            bail!("`{}` on the host ended with {}: {}", arguments.join(" "), output.code, output.stderr.trim());
+        }
+        Ok(output.stdout)
+    }
+
+    /// Runs a program on the host as root, for at most two minutes.
+    #[track_caller]
+    pub fn exec(&self, arguments: &[&str]) -> Output {
+        self.exec_with(&[], arguments, None)
+    }
+
+    /// As [`Self::exec`], with options of `docker exec` (`--user`, `--env`) and text for its standard input.
+    #[track_caller]
+    pub fn exec_with(&self, options: &[&str], arguments: &[&str], input: Option<&str>) -> Output {
+        let interactive: &[&str] = if input.is_some() { &["--interactive"] } else { &[] };
+        let all = [&["exec"], interactive, options, &[self.id.as_str()], arguments].concat();
+        let mut run = Run::new("docker", &all);
+        if let Some(input) = input {
+            run = run.input(input.as_bytes());
+        }
+        match run.output() {
+            Ok(output) => output,
+            Err(error) => panic!("could not run {} on the host: {error:#}", arguments.join(" ")),
+        }
+    }
+
+    /// Runs a shell script on the host.
+    #[track_caller]
+    pub fn sh(&self, script: &str) -> Output {
+        self.exec(&["sh", "-c", script])
+    }
+
+    /// Starts a program on the host and leaves it running, its outputs piped. Killing the child does not kill what it
+    /// started on the host: see [`Self::kill`].
+    #[track_caller]
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        let mut command = Command::new("docker");
+        command.arg("exec").arg(&self.id).args(arguments);
+        match command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() {
+            Ok(child) => child,
+            Err(error) => panic!("could not run docker exec: {error}"),
+        }
+    }
+
+    /// Runs the real `hostagent` on the host as root.
+    #[track_caller]
+    pub fn hostagent(&self, arguments: &[&str]) -> Output {
+        self.exec(&[&["hostagent"], arguments].concat())
+    }
+
+    /// Sends a signal (`KILL`, `TERM`, …) to a process of the host; false if there is none of this ID.
+    #[track_caller]
+    pub fn kill(&self, signal: &str, pid: u32) -> bool {
+        self.exec(&["kill", "-s", signal, &pid.to_string()]).success()
+    }
+
+    /// IDs of the host's processes whose command line matches, as `pgrep -f` does.
+    #[track_caller]
+    pub fn pids(&self, pattern: &str) -> Vec<u32> {
+        let found = self.exec(&["pgrep", "-f", "--", pattern]).stdout;
+        found.lines().filter_map(|line| line.trim().parse().ok()).collect()
+    }
+
+    /// Writes a file on the host, with the directories above it.
+    #[track_caller]
+    pub fn write(&self, path: &str, content: &str) {
+        let script = r#"mkdir -p "$(dirname "$1")" && cat >"$1""#;
+        self.exec_with(&[], &["sh", "-c", script, "write", path], Some(content)).ok();
+    }
+
+    /// Puts a drop-in of hostagent's configuration in place, or replaces it. They are read in the order of their names.
+    #[track_caller]
+    pub fn configure(&self, name: &str, toml: &str) {
+        self.write(&format!("/etc/hostagent/config.d/{name}.toml"), toml);
+    }
+
+    /// Throws switches of the region; in force when this returns.
+    #[track_caller]
+    pub fn set(&self, change: &Change) -> State {
+        self.region(self.client().set(change))
+    }
+
+    /// What the region knows: switches, open websockets, registered instances.
+    #[track_caller]
+    pub fn state(&self) -> State {
+        self.region(self.client().state())
+    }
+
+    /// The region's events after number `seq`; waits up to `wait` for the first.
+    #[track_caller]
+    pub fn events(&self, seq: u64, wait: Duration) -> Vec<Event> {
+        self.region(self.client().events(seq, wait))
+    }
+
+    /// Closes the open websockets of a service, or of all.
+    #[track_caller]
+    pub fn hang_up(&self, service: Option<Service>) {
+        self.region(self.client().hang_up(service));
+    }
+
+    fn client(&self) -> Client {
+        Client::new(self.share.path().join("region/control.sock"))
+    }
+
+    #[track_caller]
+    fn region<T>(&self, call: impl Future<Output = Result<T>>) -> T {
+        match self.runtime.block_on(call) {
+            Ok(answer) => answer,
+            Err(error) => panic!("the region of the host: {error:#}"),
+        }
+    }
+
+    /// Number of the region's latest event, to wait later for what comes after it.
+    #[track_caller]
+    pub fn mark(&self) -> u64 {
+        self.state().last_event
+    }
+
+    /// Waits until an agent holds both of its websockets, each opened after event number `mark`; panics after a minute.
+    /// The sockets of an earlier agent do not count, though the region may not have seen their end yet.
+    #[track_caller]
+    pub fn await_agent(&self, mark: u64) {
+        if let Err(error) = self.try_await_agent(mark) {
+            panic!("{error:#}");
+        }
+    }
+
+    fn try_await_agent(&self, mark: u64) -> Result<()> {
+        let deadline = Instant::now() + AGENT;
+        let (mut seen, mut open) = (mark, BTreeMap::new());
+        while !(open.values().any(|s| *s == Service::EcsAgent) && open.values().any(|s| *s == Service::EcsTelemetry)) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                bail!("no agent opened its two websockets within {AGENT:?}");
+            }
+            for event in self.runtime.block_on(self.client().events(seen, left))? {
+                seen = event.seq;
+                match event.what {
+                    What::WsOpen { websocket } => drop(open.insert(websocket.id, websocket.service)),
+                    What::WsClose { websocket, .. } => drop(open.remove(&websocket.id)),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks again and again until `look` finds something; panics with `what` after a minute. For what no event tells.
+    #[track_caller]
+    pub fn until<T>(&self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+        let deadline = Instant::now() + UNTIL;
+        loop {
+            if let Some(found) = look(self) {
+                return found;
+            }
+            if Instant::now() >= deadline {
+                panic!("waited {UNTIL:?} in vain: {what}");
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Sets the one-way delay between the host and its region; half of the round trip.
+    #[track_caller]
+    pub fn delay(&self, one_way_ms: u64) {
+        self.exec(&["hostagent-lab", "link", "delay", &one_way_ms.to_string()]).ok();
+    }
+
+    /// Drops what the host sends to TCP port 443 of an address or block, as a security group does, or no longer.
+    #[track_caller]
+    pub fn filter_443(&self, destination: &str, on: bool) {
+        let action = if on { "-I" } else { "-D" };
+        let rule = ["OUTPUT", "-d", destination, "-p", "tcp", "--dport", "443", "-j", "DROP"];
+        self.exec(&[&["iptables", action], &rule[..]].concat()).ok();
+    }
+
+    /// The whole journal of this boot, a line a record.
+    #[track_caller]
+    pub fn journal(&self) -> String {
+        self.exec(&["journalctl", "--no-pager", "--output=short-precise"]).stdout
+    }
+
+    fn journal_tail(&self) -> String {
+        let tail = Run::new("docker", &["exec", &self.id, "journalctl", "--no-pager", "--lines=80"]).timeout_s(20);
+        let journal = tail.output().map(|output| output.stdout + &output.stderr).unwrap_or_default();
+        let console = Run::new("docker", &["logs", "--tail=20", &self.id]).timeout_s(20);
+        let console = console.output().map(|output| output.stdout + &output.stderr).unwrap_or_default();
+        format!("--- console of the host ---\n{console}--- end of its journal ---\n{journal}")
+    }
+
+    /// A directory that is `/opt/region` on the host: the region's CA (`ca.pem`) and control socket.
+    pub fn region_dir(&self) -> PathBuf {
+        self.share.path().join("region")
+    }
+
+    /// ID of the host's own container.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+/// Reads systemd's notifications until the one that says that the boot is done.
+fn await_boot(booted: &UnixDatagram) -> Result<()> {
+    let mut message = [0; 4096];
+    loop {
+        let length = match booted.recv(&mut message) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        if String::from_utf8_lossy(&message[..length]).lines().any(|line| line == "READY=1") {
+            return Ok(());
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{}", self.journal_tail());
+        }
+        if let Err(error) = run("docker", &["rm", "--force", "--volumes", &self.id]) {
+            eprintln!("could not remove the host {}: {error:#}", self.id);
+        }
+    }
+}

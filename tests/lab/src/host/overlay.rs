@@ -1,0 +1,106 @@
+//! What a host is to be, written down as files that are laid over the image before its systemd starts.
+
+use super::{HostOptions, Supervisor, archive};
+use anyhow::{Context, Result};
+use std::{fmt::Write as _, fs, os::unix::fs::symlink, path::Path};
+
+/// Units that start at boot, as links of this directory.
+const WANTED: &str = "etc/systemd/system/multi-user.target.wants";
+/// hostagent's settings on every host: the lab's public addresses are special-purpose ones, and tests are impatient.
+const HOSTAGENT: &str = r#"[network]
+public_cidrs = ["198.51.100.0/24"]
+"#;
+/// A unit of the user's own making around the agent, as people wrote them before ecs-init.
+pub const FOREIGN_UNIT: &str = "our-ecs-agent.service";
+
+/// Writes the tree that is to be copied over the host's root.
+pub fn write(root: &Path, options: &HostOptions) -> Result<()> {
+    put(root, "etc/hostagent/config.d/10-lab.toml", HOSTAGENT)?;
+    if !options.hostagent.is_empty() {
+        put(root, "etc/hostagent/config.d/20-test.toml", &options.hostagent)?;
+    }
+    put(root, "etc/ecs/ecs.config", &ecs_config(options))?;
+    let cache = root.join("var/cache/ecs");
+    fs::create_dir_all(&cache)?;
+    let versions = options.staged.iter().chain([&options.agent_version]);
+    for version in versions {
+        let archive = archive::agent(version)?;
+        fs::copy(archive, cache.join(format!("ecs-agent-v{version}.tar")))?;
+    }
+    symlink(format!("ecs-agent-v{}.tar", options.agent_version), cache.join("ecs-agent.tar"))?;
+    fs::write(cache.join("state"), "1")?;
+    if options.workloads {
+        fs::create_dir_all(root.join("opt/images"))?;
+        fs::copy(archive::workload()?, root.join("opt/images/workload.tar"))?;
+        enable(root, "lab-workloads.service")?;
+    }
+    match options.supervisor {
+        Supervisor::EcsInit => enable(root, "ecs.service")?,
+        Supervisor::Foreign => {
+            put(root, &format!("usr/lib/systemd/system/{FOREIGN_UNIT}"), &foreign_unit(options))?;
+            enable(root, FOREIGN_UNIT)?;
+        }
+        // Started, if at all, by the harness: no unit may have a part in it.
+        Supervisor::BareDocker | Supervisor::None => {}
+    }
+    for (path, text) in &options.files {
+        put(root, path.trim_start_matches('/'), text)?;
+    }
+    Ok(())
+}
+
+fn put(root: &Path, path: &str, text: &str) -> Result<()> {
+    let path = root.join(path);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))
+}
+
+fn enable(root: &Path, unit: &str) -> Result<()> {
+    fs::create_dir_all(root.join(WANTED))?;
+    Ok(symlink(format!("/usr/lib/systemd/system/{unit}"), root.join(WANTED).join(unit))?)
+}
+
+fn ecs_config(options: &HostOptions) -> String {
+    let mut text = "ECS_CLUSTER=prod\nSSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt\n".to_owned();
+    if !options.persisted {
+        text.push_str("ECS_CHECKPOINT=false\n");
+    }
+    for (key, value) in &options.ecs_config {
+        let _ = writeln!(text, "{key}={value}");
+    }
+    text
+}
+
+/// Arguments after `docker` that run the agent without ecs-init, as the documentation once said.
+pub fn docker_run(options: &HostOptions, how: &[&str]) -> Vec<String> {
+    let mut arguments: Vec<String> = ["run", "--name=ecs-agent"].map(str::to_owned).into();
+    arguments.extend(how.iter().map(|&flag| flag.to_owned()));
+    let flags = [
+        "--init",
+        "--net=host",
+        "--volume=/var/run:/var/run",
+        "--volume=/var/log/ecs:/log",
+        "--volume=/etc/ecs:/etc/ecs",
+        "--volume=/etc/ssl/certs:/etc/ssl/certs:ro",
+        "--env-file=/etc/ecs/ecs.config",
+    ];
+    arguments.extend(flags.map(str::to_owned));
+    if options.persisted {
+        arguments.extend(["--volume=/var/lib/ecs/data:/data", "--env=ECS_DATADIR=/data"].map(str::to_owned));
+    }
+    arguments.push("amazon/amazon-ecs-agent:latest".to_owned());
+    arguments
+}
+
+fn foreign_unit(options: &HostOptions) -> String {
+    let run = docker_run(options, &["--rm"]).join(" ");
+    format!(
+        "[Unit]\nDescription=The ECS agent, our own way\nRequires=docker.service\nAfter=docker.service\n\n\
+         [Service]\nRestart=always\nRestartSec=1s\n\
+         ExecStartPre=-/usr/bin/docker rm --force ecs-agent\n\
+         ExecStartPre=/usr/bin/docker load --quiet --input /var/cache/ecs/ecs-agent.tar\n\
+         ExecStart=/usr/bin/docker {run}\nExecStop=/usr/bin/docker stop ecs-agent\n"
+    )
+}

@@ -1,0 +1,32 @@
+//! Where cargo put the programs, and where we may keep what was costly to make.
+
+use anyhow::{Context, Result, bail};
+use std::{env, fs, path::PathBuf};
+
+/// The directory of the built programs, two of which hosts need: `hostagent` and `hostagent-lab`.
+pub fn programs() -> Result<PathBuf> {
+    let this = env::current_exe().context("could not tell which program this is")?;
+    let mut directory = this.parent().context("this program lies in no directory")?;
+    // Test programs lie one below.
+    if directory.ends_with("deps") {
+        directory = directory.parent().context("this program lies in no directory")?;
+    }
+    for program in ["hostagent", "hostagent-lab"] {
+        if !directory.join(program).exists() {
+            bail!(
+                "no {} there: run `cargo build --workspace --bins` first (tests/run does)",
+                directory.join(program).display()
+            );
+        }
+    }
+    Ok(directory.to_path_buf())
+}
+
+/// A directory under cargo's target directory; gone with `cargo clean`.
+pub fn cache() -> Result<PathBuf> {
+    let this = env::current_exe().context("could not tell which program this is")?;
+    let target = this.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists());
+    let cache = target.with_context(|| format!("{} lies in no cargo target directory", this.display()))?.join("lab");
+    fs::create_dir_all(&cache).with_context(|| format!("could not make {}", cache.display()))?;
+    Ok(cache)
+}

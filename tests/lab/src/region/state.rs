@@ -1,0 +1,252 @@
+//! The region's memory: switches, events, websockets, registered instances.
+
+use super::{
+    place::{Binding, Service},
+    switch::*,
+};
+use crate::clock;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::watch;
+
+/// Events kept; older ones are forgotten.
+const EVENTS_KEPT: usize = 200_000;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub binding: Binding,
+    memory: Mutex<Memory>,
+    /// Number of the latest event.
+    events: watch::Sender<u64>,
+    /// The switches and how often they were thrown, for those who must act when one is.
+    switched: watch::Sender<(u64, Switches)>,
+    /// How far each follower of the switches has come.
+    followed: watch::Sender<BTreeMap<u64, u64>>,
+    /// Websockets to close: told to every one of them, which compare it with their own.
+    hang_up: watch::Sender<(u64, Option<Service>)>,
+}
+
+/// What is taken in turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Turn {
+    Rotation,
+    Flap,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    events: std::collections::VecDeque<Event>,
+    next_id: u64,
+    turns: BTreeMap<(Service, Turn), usize>,
+    websockets: BTreeMap<u64, Websocket>,
+    instances: BTreeMap<String, Instance>,
+    /// Access keys the metadata service has handed out.
+    access_keys: Vec<String>,
+}
+
+/// See [`Shared::follow`].
+pub(super) struct Follower {
+    shared: Arc<Shared>,
+    id: u64,
+    switches: watch::Receiver<(u64, Switches)>,
+}
+
+impl Follower {
+    /// Ends when a switch has been thrown; an error when the region is gone.
+    pub async fn thrown(&mut self) -> Result<(), watch::error::RecvError> {
+        self.switches.changed().await
+    }
+
+    /// To be said when the switches seen last are in force.
+    pub fn done(&mut self) {
+        let round = self.switches.borrow_and_update().0;
+        self.shared.followed.send_if_modified(|followed| followed.insert(self.id, round) != Some(round));
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.shared.followed.send_modify(|followed| {
+            followed.remove(&self.id);
+        });
+    }
+}
+
+impl Shared {
+    pub fn new(binding: Binding, ttl: u32) -> Self {
+        let switch = ServiceSwitch { path: Path::Public, ttl, tls: TlsFault::None, dead: 0 };
+        let switches = Switches {
+            services: Service::ALL.into_iter().map(|service| (service, switch)).collect(),
+            imds: ImdsMode::Up,
+            arn: ArnMode::Stable,
+            api: BTreeMap::new(),
+        };
+        Self {
+            binding,
+            memory: Mutex::default(),
+            events: watch::Sender::new(0),
+            switched: watch::Sender::new((0, switches)),
+            followed: watch::Sender::default(),
+            hang_up: watch::Sender::new((0, None)),
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // Each change is whole in itself, so that what a panicking holder leaves is still sound.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn log(&self, what: What) -> u64 {
+        let mut memory = self.memory();
+        let seq = memory.events.back().map_or(0, |event| event.seq) + 1;
+        memory.events.push_back(Event { seq, at_ms: clock::unix_ms(), what });
+        if memory.events.len() > EVENTS_KEPT {
+            memory.events.pop_front();
+        }
+        // Sent under the lock: the numbers must arrive in order.
+        self.events.send_replace(seq);
+        seq
+    }
+
+    pub fn events_after(&self, seq: u64) -> Vec<Event> {
+        let memory = self.memory();
+        let first = memory.events.front().map_or(0, |event| event.seq);
+        let skip = (seq + 1).saturating_sub(first) as usize;
+        memory.events.iter().skip(skip).cloned().collect()
+    }
+
+    pub fn latest(&self) -> watch::Receiver<u64> {
+        self.events.subscribe()
+    }
+
+    pub fn switches(&self) -> Switches {
+        self.switched.borrow().1.clone()
+    }
+
+    pub fn service(&self, service: Service) -> ServiceSwitch {
+        let switches = &self.switched.borrow().1;
+        // Every service has an entry from the start and none is ever taken away.
+        switches.services.get(&service).copied().unwrap_or(ServiceSwitch {
+            path: Path::Public,
+            ttl: 60,
+            tls: TlsFault::None,
+            dead: 0,
+        })
+    }
+
+    /// Someone who acts when a switch is thrown, and says so when it is done.
+    pub fn follow(self: &Arc<Self>) -> Follower {
+        let switches = self.switched.subscribe();
+        let mut id = 0;
+        self.followed.send_modify(|followed| {
+            id = followed.last_key_value().map_or(0, |(last, _)| last + 1);
+            followed.insert(id, switches.borrow().0);
+        });
+        Follower { shared: self.clone(), id, switches }
+    }
+
+    /// Throws switches, and waits until every follower has acted.
+    pub async fn change(&self, change: &Change) {
+        let mut round = 0;
+        self.switched.send_modify(|(thrown, switches)| {
+            change.apply(switches);
+            *thrown += 1;
+            round = *thrown;
+        });
+        self.log(What::Set { change: change.clone() });
+        let mut followed = self.followed.subscribe();
+        let everyone = followed.wait_for(|followed| followed.values().all(|done| *done >= round));
+        // A follower that cannot act (its address is taken) ends the region with its own error.
+        let _ = tokio::time::timeout(Duration::from_secs(5), everyone).await;
+    }
+
+    pub fn api_fault(&self, action: &str) -> Option<ApiFault> {
+        let switches = &self.switched.borrow().1;
+        switches.api.get(action).or_else(|| switches.api.get("*")).cloned()
+    }
+
+    /// Counts 1, 2, 3, … for each service and use by itself.
+    pub fn turn(&self, service: Service, of: Turn) -> usize {
+        let mut memory = self.memory();
+        let turn = memory.turns.entry((service, of)).or_default();
+        *turn += 1;
+        *turn
+    }
+
+    pub fn open_websocket(&self, make: impl FnOnce(u64) -> Websocket) -> Websocket {
+        let websocket = {
+            let mut memory = self.memory();
+            memory.next_id += 1;
+            let websocket = make(memory.next_id);
+            memory.websockets.insert(websocket.id, websocket.clone());
+            if websocket.service == Service::EcsAgent
+                && let Some(instance) = memory.instances.get_mut(&websocket.container_instance_arn)
+            {
+                instance.agent_connected = true;
+            }
+            websocket
+        };
+        self.log(What::WsOpen { websocket: websocket.clone() });
+        websocket
+    }
+
+    pub fn close_websocket(&self, id: u64, reason: &str) {
+        let closed = {
+            let mut memory = self.memory();
+            let closed = memory.websockets.remove(&id);
+            if let Some(websocket) = &closed {
+                let arn = &websocket.container_instance_arn;
+                let left = memory
+                    .websockets
+                    .values()
+                    .any(|w| w.service == Service::EcsAgent && &w.container_instance_arn == arn);
+                if let Some(instance) = memory.instances.get_mut(arn) {
+                    instance.agent_connected = left;
+                }
+            }
+            closed
+        };
+        if let Some(websocket) = closed {
+            self.log(What::WsClose { websocket, reason: reason.to_string() });
+        }
+    }
+
+    pub fn websockets(&self) -> Vec<Websocket> {
+        self.memory().websockets.values().cloned().collect()
+    }
+
+    /// Closes the open websockets of a service, or all of them.
+    pub fn hang_up(&self, service: Option<Service>) {
+        self.hang_up.send_modify(|(round, which)| {
+            *round += 1;
+            *which = service;
+        });
+    }
+
+    pub fn subscribe_hang_up(&self) -> watch::Receiver<(u64, Option<Service>)> {
+        self.hang_up.subscribe()
+    }
+
+    pub fn instances(&self) -> Vec<Instance> {
+        self.memory().instances.values().cloned().collect()
+    }
+
+    pub fn instance(&self, arn: &str) -> Option<Instance> {
+        self.memory().instances.get(arn).cloned()
+    }
+
+    pub fn put_instance(&self, instance: Instance) {
+        self.memory().instances.insert(instance.arn.clone(), instance);
+    }
+
+    pub fn hand_out_key(&self, key: &str) {
+        self.memory().access_keys.push(key.to_string());
+    }
+
+    pub fn knows_key(&self, key: &str) -> bool {
+        self.memory().access_keys.iter().any(|known| known == key)
+    }
+}
