@@ -17,6 +17,9 @@
 //! | [`cli`] | the command line, one file a command |
 //! | [`logging`], [`text`] | events to stderr or the journal; text from outside made harmless |
 
+// What comes from outside must never end the program: it runs where nobody watches.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 pub mod act;
 pub mod assess;
 pub mod catalog;

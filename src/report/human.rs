@@ -117,10 +117,13 @@ impl Page {
         }
     }
 
-    /// What stands in the way, with the remedy: the verdict line names only the first.
+    /// What stands in the way, with the remedies. A reason that the verdict line gives in full is not repeated.
     pub fn reasons(&mut self, verdict: &Verdict) {
         for reason in &verdict.reasons {
-            self.line(2, &format!("- {} {}", clean(&reason.text), paint(Tone::Faint, &format!("[{}]", reason.rule))));
+            let rule = paint(Tone::Faint, &format!("[{}]", reason.rule));
+            if verdict.headline != reason.text {
+                self.line(2, &format!("- {} {rule}", clean(&reason.text)));
+            }
             if !reason.remedy.is_empty() {
                 self.line(4, &format!("→ {}", clean(&reason.remedy)));
             }
