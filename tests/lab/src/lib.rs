@@ -3,9 +3,11 @@
 //! - [`region`]: name server, services on public and endpoint addresses, metadata service
 //! - [`control`]: the client of a running region's switches, events and websockets
 //! - [`agent`]: an ECS agent that connects as the real one does
+//! - [`engine`]: a Docker Engine whose containers are child processes
 
 pub mod agent;
 pub mod clock;
 pub mod control;
+pub mod engine;
 pub mod http;
 pub mod region;

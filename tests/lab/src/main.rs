@@ -11,6 +11,7 @@ hostagent-lab: stand-ins for what hostagent meets on an ECS container instance
   hostagent-lab set       throw the switches of a running region
   hostagent-lab show      what a running region tells of itself
   hostagent-lab agent     an ECS agent (also when called as `agent`)
+  hostagent-lab engine    a Docker Engine whose containers are child processes
 
 Each takes --help.
 ";
@@ -36,6 +37,9 @@ fn main() -> ExitCode {
         "set" => lab::region::cli::set(args),
         "show" => lab::region::cli::show(args),
         "agent" => lab::agent::main(args),
+        "engine" => lab::engine::main(args),
+        "init" => lab::engine::init(args),
+        "pause" => lab::engine::pause(),
         "-h" | "--help" | "help" => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)
