@@ -4,6 +4,7 @@
 //! - [`control`]: the client of a running region's switches, events and websockets
 //! - [`agent`]: an ECS agent that connects as the real one does
 //! - [`engine`]: a Docker Engine whose containers are child processes
+//! - [`story`]: the demo
 
 pub mod agent;
 pub mod clock;
@@ -11,3 +12,4 @@ pub mod control;
 pub mod engine;
 pub mod http;
 pub mod region;
+pub mod story;

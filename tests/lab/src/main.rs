@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         "set" => lab::region::cli::set(args),
         "show" => lab::region::cli::show(args),
         "agent" => lab::agent::main(args),
+        "story" => lab::story::main(args),
         "engine" => lab::engine::main(args),
         "init" => lab::engine::init(args),
         "pause" => lab::engine::pause(),

@@ -127,10 +127,7 @@ impl Execs {
 
 /// Runs the command and writes its output in the engine's frames: stream, three zeros, length, bytes.
 pub async fn run(shared: Arc<Shared>, exec: Exec, mut out: impl AsyncWrite + Unpin) {
-    let code = match output(&shared, &exec, &mut out).await {
-        Ok(code) => code,
-        Err(_) => 255,
-    };
+    let code = output(&shared, &exec, &mut out).await.unwrap_or(255);
     let _ = shared.execs.change(&exec.id, |exec| {
         exec.running = false;
         exec.exit_code = Some(code);

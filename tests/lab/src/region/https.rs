@@ -5,7 +5,7 @@ use super::{
     ecs_api,
     place::{Door, Service},
     state::{Follower, Shared},
-    switch::{TlsFault, What},
+    switch::{Connection, TlsFault, What},
     websocket,
 };
 use crate::clock;
@@ -114,6 +114,8 @@ async fn connection(shared: Arc<Shared>, certificates: Arc<Certificates>, call: 
         Err(_) => return logged(sni, Some("the client did not finish its handshake".into())),
     };
     logged(sni, None);
+    let _counted =
+        shared.open_connection(Connection { service: door.service, local, peer, opened_ms: clock::unix_ms() });
     let service = service_fn(|request| {
         let shared = shared.clone();
         async move { Ok::<_, Infallible>(respond(&shared, call, request).await) }
