@@ -51,13 +51,14 @@ pub(super) async fn serve(
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
+        let round = switches.round();
         let dead = is_dead(&shared, door);
         if dead && listener.is_some() {
             listener = None;
         } else if !dead && listener.is_none() {
             listener = Some(TcpListener::bind(address).await.with_context(|| format!("listen on {address} again"))?);
         }
-        switches.done();
+        switches.done(round);
         tokio::select! {
             thrown = switches.thrown() => if thrown.is_err() { return Ok(()) },
             accepted = accept(listener.as_ref()) => {

@@ -73,9 +73,14 @@ impl Follower {
         self.switches.changed().await
     }
 
-    /// To be said when the switches seen last are in force.
-    pub fn done(&mut self) {
-        let round = self.switches.borrow_and_update().0;
+    /// The round of switches to act on now. To be asked for before the switches are looked at: what is thrown
+    /// later is another round.
+    pub fn round(&mut self) -> u64 {
+        self.switches.borrow_and_update().0
+    }
+
+    /// To be said when the switches of that round are in force.
+    pub fn done(&self, round: u64) {
         self.shared.followed.send_if_modified(|followed| followed.insert(self.id, round) != Some(round));
     }
 }

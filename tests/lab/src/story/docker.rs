@@ -113,6 +113,10 @@ fn make_way() -> anyhow::Result<()> {
     for id in left {
         docker(&["rm", "--force", "--volumes", id])?;
     }
+    let images = docker(&["images", "--quiet", "--no-trunc", "--filter", &format!("label={LABEL}")])?;
+    for image in images.lines() {
+        docker(&["rmi", image])?;
+    }
     Ok(())
 }
 
@@ -128,7 +132,8 @@ fn import(dir: &Path) -> anyhow::Result<String> {
     let archive = dir.join("rootfs.tar");
     let tar = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg(".").output().context("run tar")?;
     succeeded("tar", &tar)?;
-    let image = docker(&["import", &archive.display().to_string()])?;
+    let label = format!("LABEL {LABEL}");
+    let image = docker(&["import", "--change", &label, &archive.display().to_string()])?;
     fs::remove_file(&archive)?;
     fs::remove_dir_all(&root)?;
     Ok(image)
