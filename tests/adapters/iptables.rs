@@ -37,8 +37,8 @@ echo "-A OUTPUT -d 169.254.170.2/32 -p tcp -m tcp --dport 80 -j REDIRECT --to-po
 #[tokio::test]
 async fn failures_are_said_in_the_program_s_words() {
     let dir =
-        program("echo 'iptables v1.8.9: Could not fetch rule set: Permission denied (you must be root)' >&2; exit 4");
-    let text = "NAT rules (iptables -t nat -S): iptables v1.8.9: Could not fetch rule set: Permission denied (you must be \
+        program("echo 'iptables v1.8.9: Could not fetch rules: Permission denied (you must be root)' >&2; exit 4");
+    let text = "NAT rules (iptables -t nat -S): iptables v1.8.9: Could not fetch rules: Permission denied (you must be \
                 root) (exit status: 4) (run as root)";
     assert_eq!(rules(&dir, AMPLE).await, Err(text.into()));
     let dir = program("echo; echo 'Another app is holding the xtables lock' >&2; exit 4");
