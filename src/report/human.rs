@@ -20,7 +20,7 @@ impl Render for CheckReport {
     fn human(&self, look: Look) -> String {
         let mut page = Page::new(&self.verdict, look);
         page.reasons(&self.verdict);
-        page.services(&self.services);
+        page.services(&self.services, &self.verdict);
         page.connections("The agent's connections", &self.connections);
         page.agent(self);
         page.findings(&self.findings);
@@ -130,7 +130,7 @@ impl Page {
         }
     }
 
-    fn services(&mut self, services: &[ServiceView]) {
+    fn services(&mut self, services: &[ServiceView], verdict: &Verdict) {
         if services.is_empty() {
             return;
         }
@@ -150,10 +150,10 @@ impl Page {
             ]
         };
         self.table(&["service", "host", "addresses", "path", "reach"], services.iter().map(row).collect());
-        for service in services.iter().filter(|s| !s.remedy.is_empty()) {
-            let create = service.endpoint_service.as_deref().unwrap_or_default();
-            let create = if create.is_empty() { String::new() } else { format!(" ({create})") };
-            self.line(2, &format!("→ {}{}: {}", clean(&service.service), clean(&create), clean(&service.remedy)));
+        // A remedy that stands under the verdict already is not said twice.
+        let said = |remedy: &str| verdict.reasons.iter().any(|reason| reason.remedy == remedy);
+        for service in services.iter().filter(|s| !s.remedy.is_empty() && !said(&s.remedy)) {
+            self.line(2, &format!("→ {}: {}", clean(&service.service), clean(&service.remedy)));
         }
     }
 
