@@ -235,6 +235,11 @@ async fn the_api_wants_a_target_and_a_signature() -> anyhow::Result<()> {
     ensure!(answer.status == 403 && answer.body.contains("Signature expired"), "{}", answer.body);
     let answer = signed(today, &now, "eu-west-1").await?;
     ensure!(answer.status == 400 && kind(&answer) == "UnrecognizedClientException", "a key nobody gave out");
+    ensure!(lab.region.events_after(0).iter().any(|event| matches!(
+        &event.what,
+        What::Api { action, status: 400, detail, .. }
+            if action == "DiscoverPollEndpoint" && detail == "UnrecognizedClientException"
+    )));
     Ok(())
 }
 
