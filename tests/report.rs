@@ -356,7 +356,10 @@ proptest! {
     }
 
     #[test]
-    fn a_page_for_people_holds_nothing_a_terminal_obeys(report in any_check(8), width in proptest::option::of(40u16..200)) {
+    fn a_page_for_people_holds_nothing_a_terminal_obeys(
+        report in any_check(8),
+        width in proptest::option::of(40u16..200),
+    ) {
         let plain = report.human(Look { color: false, width });
         prop_assert!(harmless(&plain));
         // With colour: our own escapes and nothing else.

@@ -18,7 +18,7 @@
 //! | field | meaning |
 //! |---|---|
 //! | `agent` | version, owner, container, cluster, …; `null` where it could not be seen |
-//! | `services` | by name: `host`, `endpoint_service`, `addresses` (`path`, `reached`, …), `path`, `private`, `remedy` |
+//! | `services` | `host`, `endpoint_service`, `addresses` (`path`, `reached`, …), `path`, `private`, `remedy` |
 //! | `connections` | `service`, `peer`, `path`, `private`; `null` is "cannot be told", never "no" |
 //! | `observation` | everything seen, as it was seen ([`crate::facts::Observation`]) |
 //!
