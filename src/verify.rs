@@ -295,9 +295,7 @@ impl Sides<'_> {
             known(&seen.instance)?;
             match &judged.need {
                 Need::Nothing => {}
-                Need::Stale { .. } if self.was_broken() && !judged.ready => {
-                    return Ok((true, "connected; not on endpoints, which are not ready".into()));
-                }
+                Need::Stale { .. } if self.was_broken() && !judged.ready => {}
                 Need::Stale { connections } => {
                     let list = connections.iter().map(Connection::to_string).collect::<Vec<_>>().join("; ");
                     return Ok((false, format!("not on endpoints: {list}")));
@@ -316,7 +314,7 @@ impl Sides<'_> {
             .filter(|c| c.path == Path::Endpoint)
             .filter_map(|c| c.service.filter(|s| s.is_control_plane()).map(|s| format!("{s} {}", c.socket.peer.ip())))
             .collect();
-        Ok((true, peers.join(", ")))
+        Ok((true, if peers.is_empty() { "connected; the endpoints are not ready".into() } else { peers.join(", ") }))
     }
 
     /// The same connections, by both ends, after the hold time.

@@ -2,6 +2,7 @@
 
 use super::ownership::Condition;
 use super::path::{Path, PathMap};
+use super::services::ServiceReport;
 use super::targets::{Target, Targets};
 use crate::catalog::Service;
 use crate::config::Settings;
@@ -133,13 +134,30 @@ pub fn websockets(observation: &Observation) -> &'static [Service] {
 }
 
 /// What the connections call for.
-pub fn need(observation: &Observation, condition: &Condition, connections: &[Connection]) -> Need {
+pub fn need(
+    observation: &Observation,
+    condition: &Condition,
+    connections: &[Connection],
+    services: &[ServiceReport],
+) -> Need {
     let up = matches!(condition, Condition::Running | Condition::BrokenByDocker { running: true, .. });
     if !up || observation.sockets.known().is_none() {
         return Need::Unknown;
     }
     let on_endpoint = |s: &Service| connections.iter().any(|c| c.service == Some(*s) && c.path == Path::Endpoint);
-    let missing: Vec<Service> = websockets(observation).iter().copied().filter(|s| !on_endpoint(s)).collect();
+    let mut missing: Vec<Service> = websockets(observation).iter().copied().filter(|s| !on_endpoint(s)).collect();
+    // A name that leads to no endpoint now says nothing of connections made while it did: those are told by their
+    // path alone.
+    let untold = |s: &Service| services.iter().all(|r| r.service != *s || r.path.endpoint().is_none());
+    let nameless = connections.iter().filter(|c| c.service.is_none());
+    let mut spare = nameless.clone().filter(|c| c.path == Path::Endpoint).count();
+    if nameless.clone().all(|c| c.path == Path::Endpoint) {
+        missing.retain(|s| {
+            let taken = spare > 0 && untold(s);
+            spare -= usize::from(taken);
+            !taken
+        });
+    }
     let stale: Vec<Connection> = connections
         .iter()
         .filter(|c| match (c.path, c.service) {

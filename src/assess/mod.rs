@@ -69,7 +69,7 @@ pub fn assess(observation: &Observation, settings: &Settings) -> Assessment {
     let map = PathMap::new(&observation.instance, &settings.network);
     let services = services::services(observation, &targets, &map, settings);
     let connections = connections::connections(observation, &targets, &map, settings);
-    let need = connections::need(observation, &condition, &connections);
+    let need = connections::need(observation, &condition, &connections, &services);
     let findings = rules::findings(&rules::View {
         seen: observation,
         settings,

@@ -9,7 +9,7 @@ mod plan;
 mod policy;
 pub mod recover;
 
-pub use confirm::{Round, TTL_CAP_S, spread_s};
+pub use confirm::{Round, TTL_CAP_S, samples, spread_s};
 pub use history::*;
 pub use permit::{Ask, FRESH_S, Permit, permit};
 pub use plan::*;

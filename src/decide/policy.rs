@@ -71,7 +71,7 @@ pub fn spent(
         ));
     }
 
-    let tried = records.iter().filter(|r| !repair && !endpoints.0.is_empty() && r.endpoints == *endpoints).next_back();
+    let tried = records.iter().rfind(|r| !repair && !endpoints.0.is_empty() && r.endpoints == *endpoints);
     if let Some(record) = tried {
         reasons.push(Reason::new(
             "set-already-tried",

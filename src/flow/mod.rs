@@ -14,7 +14,7 @@ use crate::{
     catalog::{CONTROL_PLANE, Requirement, Service, services},
     config::Settings,
     decide::{self, Decision, History, Plan, Policy, Reason, recover::Intent},
-    facts::{Fact, Observation},
+    facts::Observation,
     observe::{self, Ask},
     ports::{Ports, store},
     progress::{Event, Progress},

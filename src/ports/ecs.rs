@@ -140,7 +140,12 @@ where
         }
         SdkError::TimeoutError(_) => "no answer in time".into(),
         SdkError::ResponseError(_) => format!("the answer is not one of ECS: {}", root(error)),
-        error if lacks_credentials(error) => "there are no AWS credentials to ask with".into(),
+        error if lacks_credentials(error) => {
+            // The rest of the text lists every provider that was tried.
+            let text = root(error);
+            let first = text.lines().next().unwrap_or_default().trim_end_matches(" Attempted:");
+            format!("there are no AWS credentials to ask with: {first}")
+        }
         SdkError::DispatchFailure(_) => format!("no connection: {}", root(error)),
         error => chain(error).replace('\n', " "),
     }
@@ -148,8 +153,7 @@ where
 
 /// The SDK has no variant for it: the failure of its chain of providers is text.
 fn lacks_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
-    let text = chain(error);
-    text.contains("credential provider") || text.contains("credentials found")
+    chain(error).contains("credential")
 }
 
 fn error_hint<E, R>(error: &SdkError<E, R>) -> String

@@ -30,7 +30,7 @@ use tokio::time::timeout;
 
 type Result<T> = std::result::Result<T, Missing>;
 
-const ROOT_HINT: &str = "run as root";
+const ROOT_HINT: &str = "run as root, with CAP_SYS_PTRACE";
 const GONE_HINT: &str = "it ended while it was looked at; look again";
 
 /// Reads the kernel's tables of this host.
@@ -99,7 +99,7 @@ impl Look {
             }
         }
         let mut found = Vec::new();
-        if any_here {
+        if any_here && !wanted.is_empty() {
             match dump::established(&wanted, self.deadline) {
                 Ok(sockets) => found.extend(sockets),
                 Err(DumpError::Unsupported(_)) => found.extend(self.read_proc(self.root, &wanted)?),

@@ -62,12 +62,14 @@ impl SystemBus {
     }
 
     async fn connection(&self) -> Result<&Connection> {
-        self.connection.get_or_try_init(|| bounded("system bus", READ_DEADLINE, Connection::system())).await
+        self.connection
+            .get_or_try_init(|| bounded("systemd over the system bus", READ_DEADLINE, Connection::system()))
+            .await
     }
 
     async fn manager(&self) -> Result<ManagerProxy<'_>> {
         let connection = self.connection().await?;
-        bounded("systemd on the system bus", READ_DEADLINE, ManagerProxy::new(connection)).await
+        bounded("systemd over the system bus", READ_DEADLINE, ManagerProxy::new(connection)).await
     }
 
     async fn unit(&self, path: OwnedObjectPath, usual: bool) -> Result<Option<Unit>> {

@@ -28,6 +28,7 @@ async fn answer(State(fake): State<Fake>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
     let text = match path.as_str() {
+        "/latest/api/token" if fake.status == 0 => return StatusCode::FORBIDDEN.into_response(),
         "/latest/api/token" => {
             return ([("x-aws-ec2-metadata-token-ttl-seconds", "21600")], "token").into_response();
         }
@@ -133,6 +134,11 @@ async fn no_way_to_ask_is_said() {
     let silent = format!("http://{}", silent().await);
     let said = discover_at(&silent, None, SHORT).await;
     assert!(said.contains("no answer"), "{said}");
+    let (said, _) = discover(0, "", Some("")).await;
+    assert!(said.contains("there are no AWS credentials to ask with: request forbidden: IMDS is disabled"), "{said}");
     let said = discover_at(&closed, Some(&closed), AMPLE).await;
-    assert!(said.contains("there are no AWS credentials to ask with (give the instance a role"), "{said}");
+    assert!(
+        said.contains("there are no AWS credentials to ask with: no credentials found in chain. (give the"),
+        "{said}"
+    );
 }

@@ -166,7 +166,10 @@ fn without_permission_it_says_to_run_as_root() {
     } else {
         again(name)
     };
-    assert_eq!(reported(command), "TCP connections of process 1: /proc/1: permission denied (run as root)");
+    assert_eq!(
+        reported(command),
+        "TCP connections of process 1: /proc/1: permission denied (run as root, with CAP_SYS_PTRACE)"
+    );
 }
 
 #[tokio::test]

@@ -32,14 +32,15 @@ pub async fn silent() -> SocketAddr {
     answering(b"").await
 }
 
-/// Accepts connections, sends these bytes on each at once, and keeps it open.
+/// Accepts connections, answers the first words on each with these bytes, and keeps it open.
 pub async fn answering(bytes: &'static [u8]) -> SocketAddr {
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
         let mut held = Vec::new();
         while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 4096]).await;
             let _ = stream.write_all(bytes).await;
             held.push(stream);
         }

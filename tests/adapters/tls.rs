@@ -173,8 +173,11 @@ async fn certificates_are_judged_in_plain_words() {
 #[tokio::test]
 async fn one_good_address_does_not_vouch_for_another() {
     let authority = Authority::new();
-    let good = serve(authority.server(named(&[HOST])), UNAUTHORIZED).await;
-    let bad = serve(authority.server(named(&["other.example"])), UNAUTHORIZED).await;
+    let good = authority.server(named(&[HOST]));
+    // It would even take the other's session up again.
+    let mut bad = Arc::unwrap_or_clone(authority.server(named(&["other.example"])));
+    bad.session_storage = good.session_storage.clone();
+    let (good, bad) = (serve(good, UNAUTHORIZED).await, serve(Arc::new(bad), UNAUTHORIZED).await);
     let prober = TlsProber::trusting(AMPLE, &authority.file());
     assert!(prober.probe(good.addr, HOST, HttpAsk::Registry).await.reached());
     assert!(failed(prober.probe(bad.addr, HOST, HttpAsk::Registry).await).contains("other.example"));

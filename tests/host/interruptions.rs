@@ -5,10 +5,7 @@ use hostagent_lab::{
     host::{HostOptions, Output},
     region::switch::Path,
 };
-use std::{
-    process::Child,
-    time::{Duration, Instant},
-};
+use std::{process::Child, time::Duration};
 
 #[test]
 fn a_second_restart_meanwhile_is_turned_away() {
@@ -17,9 +14,7 @@ fn a_second_restart_meanwhile_is_turned_away() {
         s.host.write("/var/lib/ecs/data/tasks.json", r#"{"Tasks":[{"Arn":"arn:aws:ecs:eu-west-1:111122223333:task/prod/1","DesiredStatus":"RUNNING","KnownStatus":"PENDING","Containers":[]}]}"#);
         // The first waits for the task, holding the lock, until the task is settled.
         let first = s.host.spawn(&["hostagent", "restart", "--wait", "60s"]);
-        wait_for(s, "its worker holds the lock", |s| {
-            s.host.sh("cat /run/hostagent/runs/*/progress.jsonl 2>/dev/null").stdout.contains("waiting_for_tasks")
-        });
+        s.until_told("waiting_for_tasks");
         s.says(75, &["restart"], &["under way"]);
         s.host.write("/var/lib/ecs/data/tasks.json", r#"{"Tasks":[]}"#);
         answered(&finished(first), 0, &["restart"]);
@@ -34,12 +29,12 @@ fn the_caller_may_be_killed() {
         s.endpoints_appear();
         let before = s.registrations();
         let child = s.host.spawn(&["setsid", "-w", "hostagent", "restart"]);
-        wait_for(s, "the worker has begun", |s| {
-            s.host.sh("cat /run/hostagent/runs/*/progress.jsonl 2>/dev/null").stdout.contains("started")
-        });
+        s.until_told("started");
         s.host.sh("kill -KILL -- -$(pgrep -o -x hostagent -f 'hostagent restart')");
         let _ = finished(child);
-        wait_for(s, "the run has its result", |s| s.host.sh("ls /run/hostagent/runs/*/result.json").success());
+        s.host.until("the run has its result", |host| {
+            host.sh("ls /run/hostagent/runs/*/result.json").success().then_some(())
+        });
         s.is_private();
         s.is_whole();
         assert_eq!(s.registrations(), before + 1);
@@ -74,8 +69,9 @@ fn killed(s: &Scene<'_>, round: u32, victim: &str, after: Duration) {
     // Back on the public path, with nothing remembered of the set.
     s.path(&[], Path::Public);
     s.host.sh("rm -f /var/lib/hostagent/history.json; rm -rf /run/hostagent/runs").ok();
+    let mark = s.host.mark();
     s.host.exec(&["systemctl", "restart", "ecs"]).ok();
-    s.host.await_agent();
+    s.host.await_agent(mark);
     s.endpoints_appear();
     let before = s.registrations();
     let child = s.host.spawn(&["hostagent", "restart"]);
@@ -86,7 +82,7 @@ fn killed(s: &Scene<'_>, round: u32, victim: &str, after: Duration) {
     let done = s.host.hostagent(&["restart"]);
     let what = format!("round {round}: {victim} killed after {after:?}\n{}\n{}", done.stdout, done.stderr);
     if done.code == 75 {
-        wait_for(s, "the worker that was left running has ended", |s| s.host.pids("hostagent worker").is_empty());
+        s.host.until("the worker has ended", |host| host.pids("hostagent worker").is_empty().then_some(()));
     } else {
         assert_eq!(done.code, 0, "{what}");
     }
@@ -102,14 +98,5 @@ fn finished(child: Child) -> Output {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
-}
-
-/// Looks until it is so; a look is a `docker exec`, so this does not spin. Bounded.
-#[track_caller]
-fn wait_for(s: &Scene<'_>, what: &str, so: impl Fn(&Scene<'_>) -> bool) {
-    let began = Instant::now();
-    while !so(s) {
-        assert!(began.elapsed() < Duration::from_secs(60), "waited a minute until {what}");
     }
 }

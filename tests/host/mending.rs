@@ -8,7 +8,7 @@ fn what_a_docker_restart_leaves_is_broken_and_is_mended_when_asked() {
     scene(HostOptions::default(), |s| {
         let arn = s.host.state().instances[0].arn.clone();
         s.host.exec(&["docker", "restart", "ecs-agent"]);
-        s.host.await_unit("ecs.service", "inactive");
+        s.until_inactive();
         assert_eq!(s.host.credential_rules(), CredentialRules::GONE);
         s.says(13, &["check"], &["ecs.service", "hostagent restart --repair"]);
         let dead = s.agent();
@@ -25,9 +25,10 @@ fn an_agent_that_runs_unsupervised_is_broken_though_it_looks_well() {
     scene(HostOptions::default(), |s| {
         s.endpoints_appear();
         s.host.exec(&["docker", "restart", "ecs-agent"]);
-        s.host.await_unit("ecs.service", "inactive");
+        s.until_inactive();
+        let mark = s.host.mark();
         s.host.exec(&["docker", "restart", "ecs-agent"]).ok();
-        s.host.await_agent();
+        s.host.await_agent(mark);
         assert!(s.agent().running);
         s.says(13, &["check"], &["169.254.170.2"]);
         s.says(0, &["restart", "--repair"], &["REPAIRED"]);
@@ -45,8 +46,9 @@ fn an_agent_that_does_not_come_back_is_started_again_and_alarmed() {
         let text = s.says(13, &["restart"], &["NOT VERIFIED", "THE AGENT IS DOWN", "systemctl start ecs.service"]);
         assert!(text.contains("journalctl -u ecs.service"), "{text}");
         // Once the cause is gone, the supervisor that was left running brings it back by itself.
+        let mark = s.host.mark();
         s.host.sh("rm /var/lib/ecs/data/faults").ok();
-        s.host.await_agent();
+        s.host.await_agent(mark);
         s.is_whole();
     });
 }

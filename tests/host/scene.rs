@@ -82,6 +82,19 @@ impl Scene<'_> {
         self.path(&CONTROL_PLANE, Path::Endpoint);
     }
 
+    /// Waits until a run has told this step.
+    #[track_caller]
+    pub fn until_told(&self, step: &str) {
+        self.host.until(step, |host| {
+            host.sh("cat /run/hostagent/runs/*/progress.jsonl").stdout.contains(step).then_some(())
+        });
+    }
+
+    #[track_caller]
+    pub fn until_inactive(&self) {
+        self.host.until("ecs.service inactive", |host| (host.unit("ecs.service").active == "inactive").then_some(()));
+    }
+
     #[track_caller]
     pub fn agent(&self) -> Container {
         self.host.agent().expect("there is an agent container")

@@ -92,7 +92,7 @@ pub(super) const RULES: &[Rule] = &[
         id: "introspection-silent",
         looks_at: "/v1/metadata of the introspection server",
         severity: Severity::Blind,
-        check: |v| match v.seen.agent.introspection.missing().filter(|_| *v.condition == Condition::Running) {
+        check: |v| match v.seen.agent.introspection.missing().filter(|_| v.up()) {
             Some(m) => vec![Hit::new(
                 format!("{}: {}; it opens only once the agent has registered with ECS", m.what, m.why),
                 if m.hint.is_empty() { "docker logs --tail 50 ecs-agent".into() } else { m.hint.clone() },
@@ -178,7 +178,7 @@ fn credential_rules_unknown(v: &View<'_>) -> Vec<Hit> {
         Fact::Known(credentials) => credentials.rules.missing(),
     };
     let severity = if v.ecs_init() { Severity::Missing } else { Severity::Note };
-    missing.filter(|_| v.in_question()).map(|m| Hit::missing(m).as_a(severity)).into_iter().collect()
+    missing.filter(|_| v.in_question()).map(|m| Hit::missing(m).graded(severity)).into_iter().collect()
 }
 
 fn credential_rules_absent(v: &View<'_>) -> Vec<Hit> {
@@ -200,6 +200,6 @@ fn credential_rules_absent(v: &View<'_>) -> Vec<Hit> {
             Hit::new(text, format!("{unit} puts them back when it starts: systemctl restart {unit}"))
         }
         // Set by hand, or not used: no task role may be in use here at all.
-        _ => Hit::new(text, "if task roles are used here: see iptables -t nat -S").as_a(Severity::Warning),
+        _ => Hit::new(text, "if task roles are used here: see iptables -t nat -S").graded(Severity::Warning),
     }]
 }

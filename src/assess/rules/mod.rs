@@ -105,7 +105,7 @@ impl Hit {
     }
 
     /// Overrides the rule's own severity for this hit.
-    fn as_a(self, severity: Severity) -> Self {
+    fn graded(self, severity: Severity) -> Self {
         Self { severity: Some(severity), ..self }
     }
 }

@@ -145,7 +145,7 @@ pub(super) const RULES: &[Rule] = &[
 
 /// What is not of the control plane is told and never gates a restart.
 fn softened(report: &ServiceReport, hit: Hit) -> Hit {
-    if report.service.is_control_plane() { hit } else { hit.as_a(Severity::Warning) }
+    if report.service.is_control_plane() { hit } else { hit.graded(Severity::Warning) }
 }
 
 fn path_hit(r: &ServiceReport) -> Hit {

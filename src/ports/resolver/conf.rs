@@ -121,7 +121,8 @@ mod tests {
     #[test]
     fn resolv_conf_forms() {
         let conf = parse_resolv_conf(
-            "; made by dhcp\n# x\nsearch eu-west-1.compute.internal\nnameserver 10.50.0.2\nnameserver\tfd00:ec2::253 # x\n\
+            "; made by dhcp\n# x\nsearch eu-west-1.compute.internal\n\
+             nameserver 10.50.0.2\nnameserver\tfd00:ec2::253 # x\n\
              options timeout:2 attempts:5 rotate ndots:4 edns0\n",
         )
         .unwrap();

@@ -104,12 +104,12 @@ fn device(name: &str) -> Result<Tun> {
 }
 
 fn bind(socket: &Path) -> Result<UnixDatagram> {
-    match std::fs::remove_file(socket) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("could not replace {}", socket.display()));
-        }
-        _ => UnixDatagram::bind(socket).with_context(|| format!("could not listen on {}", socket.display())),
+    if let Err(error) = std::fs::remove_file(socket)
+        && error.kind() != ErrorKind::NotFound
+    {
+        bail!("could not replace {}: {error}", socket.display());
     }
+    UnixDatagram::bind(socket).with_context(|| format!("could not listen on {}", socket.display()))
 }
 
 async fn take_orders(control: UnixDatagram, delay_ms: Arc<AtomicU64>) -> Result<()> {

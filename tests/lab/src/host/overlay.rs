@@ -35,7 +35,11 @@ pub fn write(root: &Path, options: &HostOptions) -> Result<()> {
         enable(root, "lab-workloads.service")?;
     }
     match options.supervisor {
-        Supervisor::EcsInit => enable(root, "ecs.service")?,
+        // On no other host: where ecs-init is installed beside somebody else's agent, ownership is not clear.
+        Supervisor::EcsInit => {
+            put(root, "usr/lib/systemd/system/ecs.service", include_str!("../../host/ecs.service"))?;
+            enable(root, "ecs.service")?;
+        }
         Supervisor::Foreign => {
             put(root, &format!("usr/lib/systemd/system/{FOREIGN_UNIT}"), &foreign_unit(options))?;
             enable(root, FOREIGN_UNIT)?;
