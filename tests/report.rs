@@ -141,7 +141,7 @@ fn plan_report() -> PlanReport {
     PlanReport {
         verdict: verdict(Word::Restart, 10, "3 of the agent's 3 connections are not on an endpoint"),
         plan: Some(plan()),
-        steps: plan_steps(&plan(), &Settings::default(), false),
+        steps: plan_steps(&plan(), &Settings::default()),
         findings: vec![],
     }
 }
@@ -154,12 +154,12 @@ fn restart() -> RestartReport {
         plan: Some(plan()),
         checks: vec![
             check(
-                "same_container_instance",
+                "same-container-instance",
                 Some(true),
                 "arn:aws:ecs:eu-west-1:111122223333:container-instance/prod/0a1b",
             ),
-            check("credential_rules", Some(false), "PREROUTING 0 times, OUTPUT 1 time"),
-            check("same_workloads", None, "permission denied"),
+            check("credential-rules", Some(false), "PREROUTING 0 times, OUTPUT 1 time"),
+            check("workloads-untouched", None, "permission denied"),
         ],
         before: stale(),
         after: moved(),
@@ -231,7 +231,7 @@ fn the_ssm_page_says_when_the_file_cannot_be_written() {
     assert!(lines[0].starts_with("NOT VERIFIED: the agent is back"), "{page}");
     let summary: serde_json::Value = serde_json::from_str(lines[1]).unwrap();
     assert_eq!((&summary["exit_code"], &summary["report"]), (&13.into(), &serde_json::Value::Null));
-    assert_eq!(summary["checks_failed"][0]["name"], "credential_rules");
+    assert_eq!(summary["checks_failed"][0]["name"], "credential-rules");
     assert!(
         lines[2].starts_with("The full report could not be written to ") && lines[2].contains("report.json: "),
         "{page}"
@@ -356,7 +356,10 @@ proptest! {
     }
 
     #[test]
-    fn a_page_for_people_holds_nothing_a_terminal_obeys(report in any_check(8), width in proptest::option::of(40u16..200)) {
+    fn a_page_for_people_holds_nothing_a_terminal_obeys(
+        report in any_check(8),
+        width in proptest::option::of(40u16..200),
+    ) {
         let plain = report.human(Look { color: false, width });
         prop_assert!(harmless(&plain));
         // With colour: our own escapes and nothing else.

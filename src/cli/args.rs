@@ -29,7 +29,8 @@ Examples:
 /// needed and safe now that VPC endpoints exist, restarts it through whatever supervises it, and
 /// proves that it moved. Never restarts it through Docker where systemd owns it: that leaves it dead.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
-#[command(name = "hostagent", version, after_help = EXIT_CODES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+#[command(name = "hostagent", version, after_help = EXIT_CODES)]
+#[command(after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,

@@ -39,10 +39,9 @@ pub fn plan(seen: &Check, settings: &Settings) -> PlanReport {
         Decision::Restart { plan } | Decision::Repair { plan } => Some(plan.clone()),
         _ => None,
     };
-    let repair = matches!(seen.decision, Decision::Repair { .. });
     PlanReport {
         verdict: verdict(&seen.decision, &connections(&seen.assessment)),
-        steps: plan.iter().flat_map(|plan| plan_steps(plan, settings, repair)).collect(),
+        steps: plan.iter().flat_map(|plan| plan_steps(plan, settings)).collect(),
         plan,
         findings: findings(&seen.assessment, &seen.decision),
     }

@@ -24,7 +24,7 @@ pub enum ConfigError {
     Directory { dir: PathBuf, source: io::Error, hint: &'static str },
     #[error("{}: cannot read this configuration file: {source}; {hint}", file.display())]
     Unreadable { file: PathBuf, source: io::Error, hint: &'static str },
-    #[error("{}: is {found}; a configuration file is a regular file (or a link to /dev/null, to mask it)", file.display())]
+    #[error("{}: is {found}, not a regular file (or a link to /dev/null, to mask another)", file.display())]
     NotAFile { file: PathBuf, found: &'static str },
     #[error("{}: larger than {limit} bytes; this is no configuration file of hostagent", file.display())]
     TooLarge { file: PathBuf, limit: u64 },

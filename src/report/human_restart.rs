@@ -130,7 +130,7 @@ fn check_row(check: &CheckView) -> Vec<String> {
         Some(false) => "FAILED",
         None => "not seen",
     };
-    let name = check.name.replace('_', " ");
+    let name = check.name.replace(['-', '_'], " ");
     vec![paint(Tone::of(check.passed), word), human::cell(&name), human::cell(&check.detail)]
 }
 

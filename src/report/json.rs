@@ -4,19 +4,32 @@
 //! `hostagent/config/1`. The number changes when a field changes its meaning or goes away, not when
 //! one is added. Names are snake_case, times of day RFC 3339, durations say their unit.
 //!
-//! | field | in | meaning |
-//! |---|---|---|
-//! | `schema`, `hostagent` | all | this document's schema; the version that wrote it |
-//! | `verdict` | check, plan, restart | `settled`, `restart`, `repair`, `waiting`, `refuse`, `spent`, `busy`, `broken`, `unknown`, `moved`, `repaired`, `not_verified` |
-//! | `exit_code`, `headline` | check, plan, restart | the process's exit code; the verdict in a line |
-//! | `reasons` | check, plan, restart | `rule`, `text`, `remedy` of what stands in the way |
-//! | `agent` | check | version, owner, container, cluster, …; `null` where it could not be seen |
-//! | `services` | check | one entry a name: `host`, `endpoint_service`, `addresses` (with `path`, `reached`), `path`, `private`, `remedy` |
-//! | `connections`, `before`, `after` | check, restart | `service`, `peer`, `path`, `private`; `null` is "cannot be told", never "no" |
-//! | `findings` | check, plan, restart | `rule`, `severity` (`error`, `warning`, `info`), `text`, `evidence`, `remedy`; the worst first |
-//! | `observation` | check | everything seen, as it was seen ([`crate::facts::Observation`]) |
-//! | `plan`, `steps` | plan, restart | the plan as data; its steps in words |
-//! | `run_id`, `checks`, `outage` | restart | the run; what had to hold (`name`, `passed`, `detail`); seconds without agent API, websockets, credential rules |
+//! Every document: `schema`, and `hostagent`, the version that wrote it. Check, plan and restart:
+//!
+//! | field | meaning |
+//! |---|---|
+//! | `verdict` | [`super::Word`]: `settled`, `restart`, `repair`, `waiting`, `refuse`, `spent`, `busy`, `broken`, … |
+//! | `exit_code`, `headline` | the process's exit code; the verdict in a line |
+//! | `reasons` | `rule`, `text`, `remedy` of what stands in the way |
+//! | `findings` | `rule`, `severity` (`error`, `warning`, `info`), `text`, `evidence`, `remedy`; the worst first |
+//!
+//! Check:
+//!
+//! | field | meaning |
+//! |---|---|
+//! | `agent` | version, owner, container, cluster, …; `null` where it could not be seen |
+//! | `services` | `host`, `endpoint_service`, `addresses` (`path`, `reached`, …), `path`, `private`, `remedy` |
+//! | `connections` | `service`, `peer`, `path`, `private`; `null` is "cannot be told", never "no" |
+//! | `observation` | everything seen, as it was seen ([`crate::facts::Observation`]) |
+//!
+//! Plan: `plan` as data, `steps` in words. Restart:
+//!
+//! | field | meaning |
+//! |---|---|
+//! | `run_id`, `plan` | the run and what it carried out; `null` when nothing was begun |
+//! | `checks` | what had to hold afterwards: `name`, `passed` (`null`: could not be seen), `detail` |
+//! | `before`, `after` | the agent's connections, as `connections` of check |
+//! | `outage` | seconds without `agent_api_s`, `websockets_s`, `credential_rules_s`; `null`: not measured |
 
 use super::Render;
 use crate::text;
@@ -81,7 +94,10 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn the_same_document_without_anything_a_terminal_obeys(value: String, tail in "[\u{7f}-\u{9f}\u{202a}-\u{202e}\u{e0001}]*") {
+        fn the_same_document_without_anything_a_terminal_obeys(
+            value: String,
+            tail in "[\u{7f}-\u{9f}\u{202a}-\u{202e}\u{e0001}]*",
+        ) {
             let value = vec![value, tail];
             for json in [line(&value), text(&value)] {
                 proptest::prop_assert!(!json.contains(|c| c != '\n' && text::is_unsafe(c)));

@@ -99,7 +99,7 @@ pub struct RestartReport {
 /// One thing that had to be true after a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CheckView {
-    /// Stable identifier: `same_container_instance`.
+    /// Stable identifier: `same-container-instance`.
     pub name: String,
     /// `None`: could not be seen.
     pub passed: Option<bool>,

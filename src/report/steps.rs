@@ -7,15 +7,17 @@ use crate::{
 };
 
 /// What carrying out the plan does, in order, with the settings in effect.
-pub fn plan_steps(plan: &Plan, settings: &Settings, repair: bool) -> Vec<Step> {
+pub fn plan_steps(plan: &Plan, settings: &Settings) -> Vec<Step> {
     let step =
         |what: String, why: &str, on_failure: &str| Step { what, why: why.into(), on_failure: on_failure.into() };
     let mut steps = Vec::new();
-    if !repair {
+    // A start mends what is down or unsupervised; it does not wait for endpoints.
+    if !matches!(plan.method, Method::StartUnit { .. } | Method::DockerStart { .. }) {
         let confirm = &settings.confirm;
         steps.push(step(
             format!(
-                "Look up ecs, ecs-agent and ecs-telemetry {} times, over {} s and more than one TTL, and complete TLS with every address",
+                "Look up ecs, ecs-agent and ecs-telemetry {} times, over at least {} s and more than one TTL, \
+                 and complete TLS with every address",
                 confirm.samples, confirm.min_spread_s
             ),
             "Answers rotate and hosts change over at different times: one look proves nothing.",
@@ -33,12 +35,14 @@ pub fn plan_steps(plan: &Plan, settings: &Settings, repair: bool) -> Vec<Step> {
     }
     steps.push(step(
         format!("Take the lock and write the intent to {}", settings.paths.state_dir.display()),
-        "One restart at a time, counted before acting; killed at any instant, the next run finds the intent and finishes.",
+        "One restart at a time, counted before acting; killed at any instant, the next run finds the \
+         intent and finishes.",
         "nothing is touched, exit code 75 if another restart is under way",
     ));
     let (why, on_failure) = match &plan.method {
         Method::RestartUnit { .. } => (
-            "The unit owns the agent and makes a new container: a new ID, the same container instance. Through Docker it would end dead.",
+            "The unit owns the agent and makes a new container: a new ID, the same container instance. Through \
+             Docker it would end dead.",
             "the unit is started again, a bounded number of times",
         ),
         Method::StartUnit { .. } => (
@@ -58,7 +62,8 @@ pub fn plan_steps(plan: &Plan, settings: &Settings, repair: bool) -> Vec<Step> {
     ));
     steps.push(step(
         format!("Verify, and watch the new connections stand for {} s", settings.restart.hold_s),
-        "Same container instance, cluster, version and tasks; no other container touched; credential rules in place; all connections on endpoints.",
+        "Same container instance, cluster, version and tasks; no other container touched; credential rules in place; \
+         all connections on endpoints.",
         "exit code 13, naming what could not be proved",
     ));
     steps
@@ -79,16 +84,17 @@ mod tests {
         };
         let mut settings = Settings::default();
         settings.restart.task_wait_s = 0;
-        let words = |repair| {
-            let steps = plan_steps(&plan, &settings, repair);
-            steps.into_iter().map(|step| step.what).collect::<Vec<_>>()
-        };
-        let all = words(false);
-        assert!(all.len() == 6 && all[0].contains(" 3 times, over 5 s"), "{all:?}");
+        let words = |plan: &Plan| plan_steps(plan, &settings).into_iter().map(|step| step.what).collect::<Vec<_>>();
+        let all = words(&plan);
+        assert!(all.len() == 6 && all[0].contains(" 3 times, over at least 5 s"), "{all:?}");
         assert_eq!(all[1], "Make sure that no task is between two states");
         assert_eq!(all[3], "Act: systemctl restart ecs.service (over D-Bus)");
         assert!(all[4].contains("77 s at most"), "{all:?}");
-        // A repair does not wait for endpoints: an agent that is down is worse than one that is public.
-        assert_eq!(words(true).len(), 4);
+        let start = Plan { method: Method::StartUnit { unit: "ecs.service".into() }, ..plan.clone() };
+        assert!(
+            words(&start).len() == 4 && words(&start)[1].starts_with("Act: systemctl start"),
+            "{:?}",
+            words(&start)
+        );
     }
 }
