@@ -114,7 +114,11 @@ fn a_name_that_flipped_back_does_not_unsettle_what_stands() {
 
 #[test]
 fn names_that_are_not_endpoints_are_waited_for() {
-    expect(&named(&ALL, &["198.51.100.10"]), 11, &["name-not-endpoint"; 3]);
+    let public = named(&ALL, &["198.51.100.10"]);
+    expect(&public, 11, &["name-not-endpoint"; 3]);
+    // By itself it moves only where there is something to move to.
+    assert_eq!(assess(&public, &Settings::default()).converges_by, None);
+    assert!(assess(&movable(Kind::EcsInit), &Settings::default()).converges_by.is_some());
     let decision =
         expect(&named(&[Service::EcsAgent, Service::EcsTelemetry], &["198.51.100.11"]), 11, &["name-not-endpoint"; 2]);
     let reason = &decision.reasons()[0];
