@@ -5,14 +5,18 @@
 //! - [`agent`]: an ECS agent that connects as the real one does
 //! - [`host`]: a container instance in a container, with real systemd, journald and Docker Engine, for tests
 //! - [`ecs_init`], [`link`], [`workload`]: what runs on such a host
+//! - [`engine`]: a Docker Engine whose containers are child processes
+//! - [`story`]: the demo
 
 pub mod agent;
 pub mod clock;
 pub mod control;
 pub mod ecs_init;
 pub mod host;
+pub mod engine;
 pub mod http;
 pub mod link;
 pub mod notify;
 pub mod region;
 pub mod workload;
+pub mod story;

@@ -15,6 +15,7 @@ hostagent-lab: stand-ins for what hostagent meets on an ECS container instance
   hostagent-lab workload  a task that asks for its credentials (also when called as `workload`)
   hostagent-lab link      the wire between a host and its region, with a delay
   hostagent-lab host      a whole container instance in a container, with all of these (needs root and Docker)
+  hostagent-lab engine    a Docker Engine whose containers are child processes
 
 Each takes --help.
 ";
@@ -45,6 +46,10 @@ fn main() -> ExitCode {
         "link" => lab::link::main(args),
         "workload" => lab::workload::main(),
         "host" => lab::host::cli::main(args),
+        "story" => lab::story::main(args),
+        "engine" => lab::engine::main(args),
+        "init" => lab::engine::init(args),
+        "pause" => lab::engine::pause(),
         "-h" | "--help" | "help" => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)

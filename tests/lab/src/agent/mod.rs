@@ -37,6 +37,7 @@ LAB_DNS=IP:PORT LAB_HTTPS_PORT LAB_INTROSPECTION_ADDR LAB_CREDENTIALS_ADDR LAB_A
 ///
 /// Never for the agent itself: how it ends is in its exit code.
 pub fn main(args: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    crate::engine::die_with_parent();
     let flags: Vec<String> = args.iter().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     // Go's flag package takes one dash or two.
     let flag = flags.first().map(|flag| flag.trim_start_matches('-')).unwrap_or_default();

@@ -45,6 +45,7 @@ pub(super) fn snapshot(shared: &Shared, addresses: &Addresses) -> State {
         addresses: addresses.clone(),
         switches: shared.switches(),
         websockets: shared.websockets(),
+        connections: shared.connections(),
         instances: shared.instances(),
         last_event: *shared.latest().borrow(),
     }

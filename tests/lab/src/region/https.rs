@@ -5,7 +5,7 @@ use super::{
     ecs_api,
     place::{Door, Service},
     state::{Follower, Shared},
-    switch::{TlsFault, What},
+    switch::{Connection, TlsFault, What},
     websocket,
 };
 use crate::clock;
@@ -51,13 +51,14 @@ pub(super) async fn serve(
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
+        let round = switches.round();
         let dead = is_dead(&shared, door);
         if dead && listener.is_some() {
             listener = None;
         } else if !dead && listener.is_none() {
             listener = Some(TcpListener::bind(address).await.with_context(|| format!("listen on {address} again"))?);
         }
-        switches.done();
+        switches.done(round);
         tokio::select! {
             thrown = switches.thrown() => if thrown.is_err() { return Ok(()) },
             accepted = accept(listener.as_ref()) => {
@@ -114,6 +115,8 @@ async fn connection(shared: Arc<Shared>, certificates: Arc<Certificates>, call: 
         Err(_) => return logged(sni, Some("the client did not finish its handshake".into())),
     };
     logged(sni, None);
+    let _counted =
+        shared.open_connection(Connection { service: door.service, local, peer, opened_ms: clock::unix_ms() });
     let service = service_fn(|request| {
         let shared = shared.clone();
         async move { Ok::<_, Infallible>(respond(&shared, call, request).await) }

@@ -40,6 +40,7 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, mut switch
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
+        let round = switches.round();
         let down = shared.switches().imds == ImdsMode::Down;
         if down {
             listener = None;
@@ -48,7 +49,7 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, mut switch
         } else if listener.is_none() {
             listener = Some(TcpListener::bind(address).await.with_context(|| format!("listen on {address} again"))?);
         }
-        switches.done();
+        switches.done(round);
         tokio::select! {
             thrown = switches.thrown() => if thrown.is_err() { return Ok(()) },
             accepted = accept(listener.as_ref()) => {

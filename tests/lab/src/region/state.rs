@@ -42,9 +42,22 @@ struct Memory {
     next_id: u64,
     turns: BTreeMap<(Service, Turn), usize>,
     websockets: BTreeMap<u64, Websocket>,
+    connections: BTreeMap<u64, Connection>,
     instances: BTreeMap<String, Instance>,
     /// Access keys the metadata service has handed out.
     access_keys: Vec<String>,
+}
+
+/// See [`Shared::open_connection`].
+pub(super) struct Counted {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.shared.memory().connections.remove(&self.id);
+    }
 }
 
 /// See [`Shared::follow`].
@@ -60,9 +73,14 @@ impl Follower {
         self.switches.changed().await
     }
 
-    /// To be said when the switches seen last are in force.
-    pub fn done(&mut self) {
-        let round = self.switches.borrow_and_update().0;
+    /// The round of switches to act on now. To be asked for before the switches are looked at: what is thrown
+    /// later is another round.
+    pub fn round(&mut self) -> u64 {
+        self.switches.borrow_and_update().0
+    }
+
+    /// To be said when the switches of that round are in force.
+    pub fn done(&self, round: u64) {
         self.shared.followed.send_if_modified(|followed| followed.insert(self.id, round) != Some(round));
     }
 }
@@ -212,6 +230,19 @@ impl Shared {
         if let Some(websocket) = closed {
             self.log(What::WsClose { websocket, reason: reason.to_string() });
         }
+    }
+
+    /// Counts a connection among the open ones until what this returns is dropped.
+    pub fn open_connection(self: &Arc<Self>, connection: Connection) -> Counted {
+        let mut memory = self.memory();
+        memory.next_id += 1;
+        let id = memory.next_id;
+        memory.connections.insert(id, connection);
+        Counted { shared: self.clone(), id }
+    }
+
+    pub fn connections(&self) -> Vec<Connection> {
+        self.memory().connections.values().cloned().collect()
     }
 
     pub fn websockets(&self) -> Vec<Websocket> {

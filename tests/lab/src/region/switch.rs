@@ -242,6 +242,17 @@ pub struct Websocket {
     pub opened_ms: u64,
 }
 
+/// An open HTTPS connection that is not a websocket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    pub service: Service,
+    /// The region's end.
+    pub local: SocketAddr,
+    /// The client's end.
+    pub peer: SocketAddr,
+    pub opened_ms: u64,
+}
+
 /// A registered container instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
@@ -260,6 +271,7 @@ pub struct State {
     pub addresses: Addresses,
     pub switches: Switches,
     pub websockets: Vec<Websocket>,
+    pub connections: Vec<Connection>,
     pub instances: Vec<Instance>,
     /// Number of the latest event.
     pub last_event: u64,
