@@ -40,7 +40,7 @@ fn an_engine_that_is_down_or_a_bus_that_is_gone() {
         s.says(1, &["restart"], &["docker.sock"]);
         s.host.kill("CONT", engine[0]);
         s.host.sh("mv /run/dbus/system_bus_socket /run/dbus/away").ok();
-        s.says(1, &["restart"], &["systemd", "D-Bus"]);
+        s.says(1, &["restart"], &["systemd over the system bus", "D-Bus"]);
         s.host.sh("mv /run/dbus/away /run/dbus/system_bus_socket").ok();
         assert_eq!(s.agent(), before);
         s.expect(10, &["check"]);

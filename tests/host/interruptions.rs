@@ -47,7 +47,7 @@ fn the_caller_may_be_killed() {
 fn killed_at_fifty_instants() {
     scene(
         HostOptions {
-            hostagent: "[restart]\nbudget_per_day = 1000\ncool_down_s = 0\n".into(),
+            hostagent: "[restart]\nbudget_per_day = 100\ncool_down_s = 0\n".into(),
             ..HostOptions::default()
         },
         |s| {
