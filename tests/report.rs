@@ -118,12 +118,17 @@ fn check() -> CheckReport {
             },
             FindingView {
                 rule: "stale-connection".into(),
+                severity: Severity::Warning,
+                text: "not on an endpoint: 198.51.100.31:443".into(),
+                evidence: vec![],
+                remedy: String::new(),
+            },
+            FindingView {
+                rule: "staged-update".into(),
                 severity: Severity::Error,
-                text: "the agent talks to 198.51.100.31, outside every endpoint".into(),
-                evidence: vec![
-                    "ecs-a-3.eu-west-1.amazonaws.com is a numbered name: it always resolves publicly".into(),
-                ],
-                remedy: "hostagent restart".into(),
+                text: "the next start loads agent 1.106.0".into(),
+                evidence: vec!["/var/cache/ecs/state is 2".into()],
+                remedy: "nothing to do if that is wanted".into(),
             },
         ],
         observation: None,
