@@ -20,7 +20,7 @@ use spoil::{BLANKS, Blank, Spoil, apply, cases};
 use world::*;
 
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 800, max_global_rejects: 100_000, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig { cases: 1_500, max_global_rejects: 100_000, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 /// For the tests that go through many steps a case.

@@ -16,11 +16,12 @@ pub struct Convergence {
     pub text: String,
 }
 
-/// The estimate for an agent of this version that was seen at `at` with connections elsewhere.
-pub fn converges(version: &AgentVersion, at: Timestamp) -> Convergence {
+/// The estimate for an agent of this version that was seen at `at` with connections elsewhere while its names lead to
+/// endpoints; `ready` tells whether those answer.
+pub fn converges(version: &AgentVersion, at: Timestamp, ready: bool) -> Convergence {
     let since = |minor: u64| version.version >= Version::new(1, minor, 0);
     let by = at.checked_add(WORST_SINCE_1_76).ok().filter(|_| since(76));
-    let text = match by {
+    let text: String = match by {
         Some(by) => format!("left alone, the agent moves by {by:.0} (12.6 h at worst); not guaranteed"),
         None if since(59) => {
             "left alone, the agent asks again for its hosts within 12 h and moves when it next dials; \
@@ -31,7 +32,8 @@ pub fn converges(version: &AgentVersion, at: Timestamp) -> Convergence {
                  does only when a connection breaks; not guaranteed"
             .into(),
     };
-    Convergence { by, text }
+    let onto_nothing = if ready { "" } else { "; the endpoints do not all answer, and it would be cut off there" };
+    Convergence { by, text: text + onto_nothing }
 }
 
 #[cfg(test)]
@@ -42,12 +44,15 @@ mod tests {
     #[test]
     fn only_agents_that_redial_have_a_time() {
         let at: Timestamp = "2026-09-01T00:00:00Z".parse().unwrap();
-        let of = |v: &str| converges(&AgentVersion { version: v.parse().unwrap(), source: VersionSource::Exec }, at);
+        let of =
+            |v: &str| converges(&AgentVersion { version: v.parse().unwrap(), source: VersionSource::Exec }, at, true);
         assert_eq!(of("1.105.1").by, Some("2026-09-01T12:35:00Z".parse().unwrap()));
         assert!(of("1.105.1").text.contains("by 2026-09-01T12:35:00Z"), "{}", of("1.105.1").text);
         assert_eq!(of("1.59.0").by, None);
         assert!(of("1.59.0").text.contains("12 h"));
         assert!(of("1.58.0").text.contains("20 min"));
         assert!(["1.105.1", "1.59.0", "1.30.0"].iter().all(|v| of(v).text.ends_with("not guaranteed")));
+        let version = AgentVersion { version: Version::new(1, 105, 1), source: VersionSource::Exec };
+        assert!(converges(&version, at, false).text.ends_with("cut off there"));
     }
 }

@@ -45,7 +45,7 @@ pub struct Assessment {
     pub ready: bool,
     /// Worst first.
     pub findings: Vec<Finding>,
-    /// When the agent would move by itself; `None` when it need not, or the version is not known.
+    /// When the agent would move by itself; `None` when it need not, has nowhere to go, or its version is not known.
     pub converges_by: Option<Convergence>,
 }
 
@@ -84,7 +84,9 @@ pub fn assess(observation: &Observation, settings: &Settings) -> Assessment {
     let of = |service: Service| services.iter().find(|r| r.service == service).map(|r| r.readiness);
     let ready = !endpoint_set.0.is_empty() && CONTROL_PLANE.into_iter().all(|s| of(s) == Some(Readiness::Ready));
     let converges_by = match (&need, &observation.agent.version) {
-        (Need::Stale { .. }, Fact::Known(version)) => Some(converge::converges(version, observation.at)),
+        (Need::Stale { .. }, Fact::Known(version)) if !endpoint_set.0.is_empty() => {
+            Some(converge::converges(version, observation.at, ready))
+        }
         _ => None,
     };
     Assessment {

@@ -394,8 +394,8 @@ fn never_ran(unit: &Unit) -> bool {
 /// A container's state as `docker ps` words it.
 pub fn state_name(state: ContainerState) -> String {
     match state {
-        ContainerState::Exited { code } => format!("Exited ({code})"),
-        other => format!("{other:?}"),
+        ContainerState::Exited { code } => format!("exited ({code})"),
+        other => format!("{other:?}").to_lowercase(),
     }
 }
 

@@ -5,13 +5,14 @@ use super::{
     args::{CheckArgs, PlanArgs},
     views,
 };
-use crate::{catalog::Requirement, flow, ports::Ports};
+use crate::{catalog::Requirement, decide, flow, ports::Ports};
 
 pub async fn check(cli: &Context, args: &CheckArgs) -> u8 {
     let ports = Ports::of_this_host(&cli.settings);
     let seen = flow::check(&ports, &cli.settings, &args.require, true).await;
-    cli.print(&views::check(&seen));
-    seen.decision.exit_code()
+    let answer = decide::answer(seen.decision.clone(), &seen.assessment, &args.require);
+    cli.print(&views::check(&seen, &answer, &args.require));
+    answer.exit_code()
 }
 
 pub async fn plan(cli: &Context, args: &PlanArgs) -> u8 {

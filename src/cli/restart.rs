@@ -26,8 +26,8 @@ pub async fn restart(cli: &Cli, args: &RestartArgs) -> Result<u8> {
         _ => false,
     };
     // An interrupted run is taken up even where a new one would have nothing to do.
-    let interrupted = Files(&settings).intent().exists();
-    if !act && !(interrupted && !args.dry_run) {
+    let interrupted = !args.dry_run && Files(&settings).intent().exists();
+    if !act && !interrupted {
         cli.print(&views::not_begun(&seen));
         return Ok(seen.decision.exit_code());
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     assess::{self, Assessment, Path, Readiness, Severity as Weight},
-    catalog::CONTROL_PLANE,
+    catalog::{Requirement, Service, services},
     config::Settings,
     decide::{self, Decision, Reason, exit},
     facts::{Fact, Observation, Presence},
@@ -15,13 +15,20 @@ use crate::{
 };
 
 /// `hostagent check`
-pub fn check(seen: &Check) -> CheckReport {
+///
+/// `answer` is the decision as far as it answers for `needs`.
+pub fn check(seen: &Check, answer: &Decision, needs: &[Requirement]) -> CheckReport {
+    let mut verdict = verdict(answer, &connections(&seen.assessment));
+    if *answer == Decision::Settled && !decide::about_the_agent(needs) {
+        let names: Vec<&str> = services(needs).into_iter().map(Service::id).collect();
+        verdict.headline = format!("all that was asked for answers, and nothing is missing: {}", names.join(", "));
+    }
     CheckReport {
-        verdict: verdict(&seen.decision, &connections(&seen.assessment)),
+        verdict,
         agent: agent(&seen.observation, &seen.assessment),
-        services: services(&seen.observation, &seen.assessment),
+        services: service_views(&seen.observation, &seen.assessment),
         connections: connections(&seen.assessment),
-        findings: findings(&seen.assessment, &seen.decision),
+        findings: findings(&seen.assessment, answer),
         observation: Some(seen.observation.clone()),
     }
 }
@@ -180,7 +187,7 @@ fn agent(seen: &Observation, assessment: &Assessment) -> AgentView {
     }
 }
 
-fn services(seen: &Observation, assessment: &Assessment) -> Vec<ServiceView> {
+fn service_views(seen: &Observation, assessment: &Assessment) -> Vec<ServiceView> {
     assessment
         .services
         .iter()
@@ -264,6 +271,8 @@ fn findings(assessment: &Assessment, decision: &Decision) -> Vec<FindingView> {
     let mut views: Vec<FindingView> = assessment
         .findings
         .iter()
+        // The table of connections shows them one by one.
+        .filter(|finding| finding.rule != "stale-connection")
         .filter(|finding| !said.iter().any(|reason| reason.rule == finding.rule && reason.text == finding.text))
         .map(|finding| FindingView {
             rule: finding.rule.clone(),
@@ -289,10 +298,4 @@ fn note(rule: &str, text: &str) -> FindingView {
         evidence: Vec::new(),
         remedy: String::new(),
     }
-}
-
-/// Whether `check` was asked for more than the agent's own control plane, and one of those services is not private.
-pub fn lacking(seen: &Check) -> Vec<String> {
-    let rest = seen.assessment.services.iter().filter(|report| !CONTROL_PLANE.contains(&report.service));
-    rest.filter(|report| report.readiness == Readiness::NotReady).map(|report| report.service.to_string()).collect()
 }

@@ -4,6 +4,7 @@
 
 mod confirm;
 mod history;
+mod needs;
 mod permit;
 mod plan;
 mod policy;
@@ -11,6 +12,7 @@ pub mod recover;
 
 pub use confirm::{Round, TTL_CAP_S, samples, spread_s};
 pub use history::*;
+pub use needs::{about_the_agent, answer};
 pub use permit::{Ask, FRESH_S, Permit, permit};
 pub use plan::*;
 pub use policy::Policy;

@@ -69,11 +69,27 @@ pub async fn check(ports: &Ports, settings: &Settings, needs: &[Requirement], al
     wanted.extend(CONTROL_PLANE);
     wanted.sort();
     wanted.dedup();
-    let ask = Ask { services: wanted, discover: settings.network.discover };
-    let observation = observe::look(ports, settings, &ask).await;
-    let assessment = assess::assess(&observation, settings);
+    let (observation, assessment) = look(ports, settings, wanted).await;
     let decision = decide_here(&assessment, &observation, settings, allow_repair);
     Check { observation, assessment, decision }
+}
+
+/// One look and what it means. An agent that dials other names than the catalog's (another region, FIPS, dual stack,
+/// `ECS_BACKEND_HOST`) is judged by its own, which are known only once it was looked at.
+async fn look(ports: &Ports, settings: &Settings, services: Vec<Service>) -> (Observation, Assessment) {
+    let ask = Ask { services, discover: settings.network.discover };
+    let mut observation = observe::look(ports, settings, &ask).await;
+    let mut more = assess::dialled_hosts(&observation, settings);
+    more.retain(|(service, host)| {
+        !observation.names.iter().any(|name| name.service == *service && assess::same_host(&name.host, host))
+    });
+    if !more.is_empty() {
+        let names = observe::look_up(ports, more).await;
+        observation.reach.extend(observe::probe(ports, settings, &names).await);
+        observation.names.extend(names);
+    }
+    let assessment = assess::assess(&observation, settings);
+    (observation, assessment)
 }
 
 /// Decides with the history on disk. A history that cannot be read is a missing fact: nothing is done without it.
@@ -137,10 +153,7 @@ impl Run<'_> {
     }
 
     async fn look(&self) -> (Observation, Assessment) {
-        let ask = Ask { services: CONTROL_PLANE.to_vec(), discover: self.settings.network.discover };
-        let observation = observe::look(self.ports, self.settings, &ask).await;
-        let assessment = assess::assess(&observation, self.settings);
-        (observation, assessment)
+        look(self.ports, self.settings, CONTROL_PLANE.to_vec()).await
     }
 }
 

@@ -162,9 +162,7 @@ impl Page {
             reasons.chain(report.findings.iter().map(|finding| &finding.remedy)).any(|other| other == remedy)
         };
         for service in services.iter().filter(|s| !s.remedy.is_empty() && !said(&s.remedy)) {
-            let create = service.endpoint_service.as_deref().filter(|name| !service.remedy.contains(name));
-            let create = create.map(|name| format!(" ({name})")).unwrap_or_default();
-            self.line(2, &format!("→ {}{}: {}", clean(&service.service), clean(&create), clean(&service.remedy)));
+            self.line(2, &format!("→ {}: {}", clean(&service.service), clean(&service.remedy)));
         }
     }
 

@@ -71,8 +71,14 @@ impl Render for RestartReport {
             page.table(&[], self.checks.iter().map(check_row).collect());
         }
         if !self.before.is_empty() || !self.after.is_empty() {
-            page.connections("Connections before", &self.before);
-            page.connections("Connections after", &self.after);
+            match &self.plan {
+                Some(_) if !self.after.is_empty() => {
+                    page.connections("Connections before", &self.before);
+                    page.connections("Connections after", &self.after);
+                }
+                // Nothing was done: there is no before and after.
+                _ => page.connections("The agent's connections", &self.before),
+            }
         }
         if let Some(outage) = &self.outage {
             page.heading("Outage");

@@ -5,7 +5,7 @@ use crate::world::*;
 use hostagent::assess::assess;
 use hostagent::catalog::Service;
 use hostagent::config::Settings;
-use hostagent::decide::{Decision, Method, RecordedOutcome, RestartRecord};
+use hostagent::decide::{Decision, Method};
 use hostagent::facts::*;
 
 /// The decision on a host, its exit code and its reasons' rules.
@@ -91,9 +91,10 @@ fn settled_means_both_websockets_on_endpoints() {
     let mut more = settled.clone();
     let Fact::Known(sockets) = &mut more.sockets else { unreachable!() };
     sockets.push(socket(40_009, "198.51.100.77:443"));
-    sockets.push(socket(51_679, "198.51.100.9:41000"));
+    sockets.push(socket(51_679, "198.51.100.9:443"));
     sockets.push(socket(40_010, "169.254.169.254:80"));
     expect(&more, 0, &[]);
+    assert!(assess(&more, &Settings::default()).connections.iter().all(|c| c.socket.local.port() != 51_679));
     // Without one of the websockets the same connection may well be the missing one.
     let Fact::Known(sockets) = &mut more.sockets else { unreachable!() };
     sockets.retain(|s| s.peer.ip() != "10.50.1.12".parse::<std::net::IpAddr>().unwrap());
@@ -113,7 +114,11 @@ fn a_name_that_flipped_back_does_not_unsettle_what_stands() {
 
 #[test]
 fn names_that_are_not_endpoints_are_waited_for() {
-    expect(&named(&ALL, &["198.51.100.10"]), 11, &["name-not-endpoint"; 3]);
+    let public = named(&ALL, &["198.51.100.10"]);
+    expect(&public, 11, &["name-not-endpoint"; 3]);
+    // By itself it moves only where there is something to move to.
+    assert_eq!(assess(&public, &Settings::default()).converges_by, None);
+    assert!(assess(&movable(Kind::EcsInit), &Settings::default()).converges_by.is_some());
     let decision =
         expect(&named(&[Service::EcsAgent, Service::EcsTelemetry], &["198.51.100.11"]), 11, &["name-not-endpoint"; 2]);
     let reason = &decision.reasons()[0];
@@ -422,32 +427,4 @@ fn what_could_not_be_seen_is_named() {
         assert_eq!(code, 1, "{blank:?}: {decision:?}");
         assert!(decision.reasons().iter().any(|r| r.text.contains("not seen")), "{blank:?}: {decision:?}");
     }
-}
-
-#[test]
-fn budget_cool_down_and_once_a_set_are_said_apart() {
-    let record = |age_s: i64, same_set: bool, outcome| RestartRecord {
-        run_id: "r".into(),
-        at: after(t0(), -age_s),
-        endpoints: if same_set { full_set() } else { Default::default() },
-        repair: false,
-        outcome,
-    };
-    let spent = |records: Vec<RestartRecord>| {
-        let mut case = Case::movable(Kind::EcsInit);
-        case.history.restarts = records;
-        let decision = case.decide();
-        (decision.exit_code(), decision.reasons().iter().map(|r| r.rule.clone()).collect::<Vec<_>>().join(","))
-    };
-    use RecordedOutcome::{Begun, NotActed, NotVerified, Verified};
-    assert_eq!(spent(vec![record(4_000, false, Verified)]), (10, String::new()));
-    assert_eq!(spent(vec![record(3_599, false, Begun)]), (75, "cool-down".into()));
-    assert_eq!(spent(vec![record(-50, false, Verified)]), (75, "cool-down".into()));
-    assert_eq!(spent(vec![record(5_000, false, Verified), record(9_000, false, Begun)]), (75, "budget-spent".into()));
-    assert_eq!(spent(vec![record(500_000, true, NotVerified)]), (75, "set-already-tried".into()));
-    assert_eq!(spent(vec![record(10, true, NotActed), record(20, true, NotActed)]), (10, String::new()));
-    let mut other = Case::movable(Kind::EcsInit);
-    other.history.instance_id = "i-0another".into();
-    other.history.restarts = vec![record(10, true, Verified)];
-    assert_eq!(other.decide().exit_code(), 10);
 }

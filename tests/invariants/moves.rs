@@ -105,7 +105,7 @@ proptest! {
         method in methods(),
         truth in prop::sample::select(TRUTHS.to_vec()),
         acted in any::<bool>(),
-        age in 0_i64..600,
+        age in prop_oneof![0_i64..8, 25_i64..45, 0_i64..600],
     ) {
         prop_assume!(age <= latest(&method, truth) && !(acted && matches!(truth, Truth::Untouched | Truth::Taken)));
         let phase = if acted { Phase::Acted } else { Phase::Acting };

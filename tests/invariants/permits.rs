@@ -1,8 +1,9 @@
 //! The edges of the permit: what has to be proved once more just before acting.
 
+use crate::spoil::full_set;
 use crate::world::*;
 use hostagent::catalog::Service;
-use hostagent::decide::{Decision, FRESH_S, Policy, samples, spread_s};
+use hostagent::decide::{Decision, FRESH_S, Policy, RecordedOutcome, RestartRecord, samples, spread_s};
 use hostagent::facts::{Answer, Fact};
 
 #[track_caller]
@@ -95,7 +96,7 @@ fn what_is_old_or_from_the_future_does_not_count() {
     old.now = old.fresh.at;
     refused(&old, 11, "endpoints-not-confirmed");
     let mut back = Case::movable(Kind::EcsInit);
-    back.rounds.swap(0, 1);
+    back.rounds[1].at = after(back.rounds[0].at, -1);
     refused(&back, 11, "endpoints-not-confirmed");
     let mut ahead = Case::movable(Kind::EcsInit);
     ahead.rounds.last_mut().unwrap().at = after(ahead.now, 1);
@@ -131,4 +132,32 @@ fn the_permit_holds_what_was_seen() {
     assert_eq!((permit.before(), permit.issued_at(), permit.repair()), (&case.fresh, case.now, false));
     assert_eq!(Some(permit.plan()), case.decide().plan());
     assert_eq!(Policy::new(&case.settings, true), case.policy);
+}
+
+#[test]
+fn budget_cool_down_and_once_a_set_are_said_apart() {
+    let record = |age_s: i64, same_set: bool, outcome| RestartRecord {
+        run_id: "r".into(),
+        at: after(t0(), -age_s),
+        endpoints: if same_set { full_set() } else { Default::default() },
+        repair: false,
+        outcome,
+    };
+    let spent = |records: Vec<RestartRecord>| {
+        let mut case = Case::movable(Kind::EcsInit);
+        case.history.restarts = records;
+        let decision = case.decide();
+        (decision.exit_code(), decision.reasons().iter().map(|r| r.rule.clone()).collect::<Vec<_>>().join(","))
+    };
+    use RecordedOutcome::{Begun, NotActed, NotVerified, Verified};
+    assert_eq!(spent(vec![record(4_000, false, Verified)]), (10, String::new()));
+    assert_eq!(spent(vec![record(3_599, false, Begun)]), (75, "cool-down".into()));
+    assert_eq!(spent(vec![record(-50, false, Verified)]), (75, "cool-down".into()));
+    assert_eq!(spent(vec![record(5_000, false, Verified), record(9_000, false, Begun)]), (75, "budget-spent".into()));
+    assert_eq!(spent(vec![record(500_000, true, NotVerified)]), (75, "set-already-tried".into()));
+    assert_eq!(spent(vec![record(10, true, NotActed), record(20, true, NotActed)]), (10, String::new()));
+    let mut other = Case::movable(Kind::EcsInit);
+    other.history.instance_id = "i-0another".into();
+    other.history.restarts = vec![record(10, true, Verified)];
+    assert_eq!(other.decide().exit_code(), 10);
 }

@@ -15,7 +15,11 @@ use bollard::{
 };
 use futures_util::StreamExt as _;
 use hostagent_lab::engine::{Engine, EngineHandle, Spec, Status};
-use std::{collections::BTreeMap, path::Path, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use support::LONG;
 use tempfile::TempDir;
 
@@ -240,13 +244,25 @@ async fn a_dropped_engine_leaves_no_process_behind() -> anyhow::Result<()> {
     let Lab { engine, docker, .. } = lab;
     drop(engine);
     ensure!(docker.ping().await.is_err());
-    // The group is gone once no process in it can be signalled.
+    group_gone(pid).await
+}
+
+#[tokio::test]
+async fn what_the_first_process_leaves_behind_ends_with_it() -> anyhow::Result<()> {
+    let lab = Lab::start("sleep 600 & echo >$READY; exit 0").await?;
+    let pid = lab.engine.containers()[0].pid;
+    lab.ready().await?;
+    tokio::time::timeout(LONG, lab.engine.wait_for(NAME, |view| view.status == Status::Exited)).await??;
+    group_gone(pid).await
+}
+
+/// Waits until no process in the group can be signalled.
+async fn group_gone(pid: u32) -> anyhow::Result<()> {
     let group = rustix::process::Pid::from_raw(pid as i32).context("pid")?;
     let gone = async {
         while rustix::process::test_kill_process_group(group).is_ok() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(LONG, gone).await.context("processes were left behind")?;
-    Ok(())
+    tokio::time::timeout(Duration::from_secs(10), gone).await.context("processes were left behind")
 }

@@ -142,8 +142,12 @@ fn restarting_through_docker_leaves_the_agent_dead() {
 
 #[test]
 fn exit_codes_mean_what_they_mean_to_ecs_init() {
-    let options = HostOptions { staged: vec!["1.106.0".into(), "1.107.0".into()], ..HostOptions::default() };
+    let region = vec![Change::path(&Service::CONTROL_PLANE, Path::Endpoint)];
+    let options = HostOptions { region, staged: vec!["1.106.0".into(), "1.107.0".into()], ..HostOptions::default() };
     on_host(options, |host| {
+        // The switches were thrown before the first agent started.
+        assert_eq!(websockets(host), ["ecs-a.eu-west-1.amazonaws.com", "ecs-t.eu-west-1.amazonaws.com"]);
+
         // 42: load what the updater left, and start again at once.
         host.write("/var/cache/ecs/desired-image", "ecs-agent-v1.106.0.tar\n");
         host.write("/var/lib/ecs/data/faults", "exit=42");

@@ -9,6 +9,7 @@ use hickory_resolver::{
     net::{NetError, runtime::TokioRuntimeProvider},
 };
 use hostagent_lab::{
+    clock,
     control::Client,
     region::{
         place::Service,
@@ -159,6 +160,10 @@ async fn each_service_answers_as_itself_and_nobody_else() -> anyhow::Result<()> 
     let s3 = at(Service::S3);
     let answer = ask(&lab, s3.public, &s3.host, "HEAD", "/").await?;
     ensure!(answer.header("server") == Some("AmazonS3") && answer.header("x-amz-request-id").is_some());
+    // The address and the certificate are right; the host asked for is another service's.
+    let logs = at(Service::Logs);
+    let stray = http(tls(&lab, logs.public, &logs.host).await?, "GET", ECS, "/", &[], "").await?;
+    ensure!(stray.status == 400 && stray.body.contains("is not served here"), "{} {}", stray.status, stray.body);
     let answer = ask(&lab, at(Service::Kms).public, &at(Service::Kms).host, "GET", "/").await?;
     ensure!(answer.status == 404 && answer.header("x-amzn-requestid").is_some());
     Ok(())
@@ -214,13 +219,27 @@ async fn the_api_wants_a_target_and_a_signature() -> anyhow::Result<()> {
     ensure!(answer.status == 400 && kind(&answer) == "MissingAuthenticationTokenException", "{}", answer.body);
     let answer = post(vec![json, target, ("authorization", "Bearer x")]).await?;
     ensure!(kind(&answer) == "IncompleteSignatureException", "{}", answer.body);
-    let signature = "0123456789abcdef".repeat(4);
-    let scope = "20261122/us-east-1/ecs/aws4_request";
-    let authorization =
-        format!("AWS4-HMAC-SHA256 Credential=ASIAX/{scope}, SignedHeaders=host;x-amz-date, Signature={signature}");
-    let answer =
-        post(vec![json, target, ("authorization", &authorization), ("x-amz-date", "20261122T173605Z")]).await?;
-    ensure!(answer.status == 403 && kind(&answer) == "InvalidSignatureException", "{}", answer.body);
+    let signed = async |day: &str, date: &str, region: &str| {
+        let signature = "0123456789abcdef".repeat(4);
+        let authorization = format!(
+            "AWS4-HMAC-SHA256 Credential=ASIAX/{day}/{region}/ecs/aws4_request, \
+             SignedHeaders=host;x-amz-date, Signature={signature}"
+        );
+        post(vec![json, target, ("authorization", &authorization), ("x-amz-date", date)]).await
+    };
+    let now = clock::compact(clock::unix_ms() / 1_000);
+    let today = &now[..8];
+    let answer = signed(today, &now, "us-east-1").await?;
+    ensure!(answer.status == 403 && answer.body.contains("scoped to a valid region"), "{}", answer.body);
+    let answer = signed("20200101", "20200101T000000Z", "eu-west-1").await?;
+    ensure!(answer.status == 403 && answer.body.contains("Signature expired"), "{}", answer.body);
+    let answer = signed(today, &now, "eu-west-1").await?;
+    ensure!(answer.status == 400 && kind(&answer) == "UnrecognizedClientException", "a key nobody gave out");
+    ensure!(lab.region.events_after(0).iter().any(|event| matches!(
+        &event.what,
+        What::Api { action, status: 400, detail, .. }
+            if action == "DiscoverPollEndpoint" && detail == "UnrecognizedClientException"
+    )));
     Ok(())
 }
 

@@ -1,4 +1,5 @@
-//! Builds the host image from Debian packages, once for each state of its recipe in `tests/lab/host/`.
+//! Builds the host image in two steps, each done once for each state of its recipe in `tests/lab/host/`: a base of
+//! Debian packages, which takes a minute, and the lab's own files over it.
 
 use super::{
     command::{Run, run, sha256},
@@ -7,12 +8,13 @@ use super::{
 use anyhow::{Context, Result, bail};
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
 };
 
 const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/host");
-const REPOSITORY: &str = "hostagent-lab/host";
+const BASE: &str = "hostagent-lab/base";
+const HOST: &str = "hostagent-lab/host";
 const SUITE: &str = "bookworm";
 const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 /// Trees that nothing on the host reads: a third of what debootstrap leaves.
@@ -33,6 +35,9 @@ const LINKS: [(&str, &str); 6] = [
     ("etc/systemd/system/multi-user.target.wants/lab-link.service", "/usr/lib/systemd/system/lab-link.service"),
     ("etc/systemd/system/multi-user.target.wants/lab-region.service", "/usr/lib/systemd/system/lab-region.service"),
 ];
+/// How the image starts.
+const CHANGES: [&str; 4] =
+    ["--change", "ENTRYPOINT [\"/usr/local/sbin/lab-init\"]", "--change", "ENV container=docker"];
 const DIRECTORIES: [&str; 7] = [
     "etc/ecs",
     "etc/hostagent/config.d",
@@ -43,23 +48,29 @@ const DIRECTORIES: [&str; 7] = [
     "var/log/ecs/exec",
 ];
 
-/// The image's tag; builds it if no image of this recipe is there. Needs root and debootstrap to build.
+/// The image's tag; builds it if no image of this recipe is there. Needs root and debootstrap for a new base.
 ///
 /// # Errors
 ///
 /// When the engine does not answer, or the packages cannot be had.
 pub(super) fn ensure() -> Result<String> {
-    let tag = format!("{REPOSITORY}:{}", &recipe_hash()?[..12]);
-    if present(&tag)? {
-        return Ok(tag);
+    let mut text = format!("{SUITE} {LEFT_OUT:?} {:?}\n", list("packages")?);
+    let base = format!("{BASE}:{}", &sha256(text.as_bytes())?[..12]);
+    text.push_str(&recipe()?);
+    let host = format!("{HOST}:{}", &sha256(text.as_bytes())?[..12]);
+    if present(&host)? {
+        return Ok(host);
     }
     let lock = fs::File::create(paths::cache()?.join("host-image.lock"))?;
     lock.lock().context("could not take the lock on building the host image")?;
-    if !present(&tag)? {
-        eprintln!("building {tag} from Debian packages, about a minute");
-        build(&tag).with_context(|| format!("could not build the host image {tag}"))?;
+    if !present(&base)? {
+        eprintln!("building {base} from Debian packages, about a minute");
+        build_base(&base).with_context(|| format!("could not build the base image {base}"))?;
     }
-    Ok(tag)
+    if !present(&host)? {
+        build_host(&base, &host).with_context(|| format!("could not build the host image {host}"))?;
+    }
+    Ok(host)
 }
 
 fn present(tag: &str) -> Result<bool> {
@@ -67,17 +78,18 @@ fn present(tag: &str) -> Result<bool> {
     Ok(!found.trim().is_empty())
 }
 
-/// Over the names, modes and contents of all files of the recipe, and over what is written in this file.
-fn recipe_hash() -> Result<String> {
+/// All that goes into the image besides packages: names, modes and contents of the recipe's files, and the lists above.
+fn recipe() -> Result<String> {
     let mut files = Vec::new();
     collect(Path::new(RECIPE), &mut files)?;
     files.sort();
-    let mut text = format!("{SUITE} {LEFT_OUT:?} {LINKS:?} {DIRECTORIES:?}\n").into_bytes();
+    let mut text = format!("{LINKS:?} {DIRECTORIES:?} {CHANGES:?}\n");
     for file in files {
-        text.extend(format!("== {}\n", file.strip_prefix(RECIPE)?.display()).into_bytes());
-        text.extend(fs::read(&file).with_context(|| format!("could not read {}", file.display()))?);
+        let read = || anyhow::Ok((fs::metadata(&file)?.permissions().mode(), fs::read_to_string(&file)?));
+        let (mode, content) = read().with_context(|| format!("could not read {}", file.display()))?;
+        text.push_str(&format!("== {} {:o}\n{content}", file.strip_prefix(RECIPE)?.display(), mode & 0o100));
     }
-    sha256(&text)
+    Ok(text)
 }
 
 fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -104,46 +116,51 @@ fn list(name: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-fn build(tag: &str) -> Result<()> {
+fn build_base(tag: &str) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("only root can build it (debootstrap changes root); run tests/run as root once, or with --no-host");
     }
     let scratch = tempfile::Builder::new().prefix("host-image-").tempdir_in(paths::cache()?)?;
     let root = scratch.path().join("root");
-    let root_text = root.to_str().context("the target directory's path is not UTF-8")?;
+    let root = root.to_str().context("the target directory's path is not UTF-8")?;
     let include = format!("--include={}", list("packages")?.join(","));
-    let mirror = mirror();
-    Run::new("debootstrap", &["--variant=minbase", &include, SUITE, root_text, &mirror])
+    Run::new("debootstrap", &["--variant=minbase", &include, SUITE, root, &mirror()])
         .timeout_s(900)
         .ok()
         .context("debootstrap is needed to make the root file system (apt-get install debootstrap)")?;
-    for unit in list("masked")? {
-        link(&root.join("etc/systemd/system").join(unit), "/dev/null")?;
-    }
+    let excluded: Vec<String> = LEFT_OUT.iter().map(|path| format!("--exclude='{path}'")).collect();
+    let import = format!("tar --directory \"$1\" {} --create . | docker import - \"$2\"", excluded.join(" "));
+    Run::new("bash", &["-o", "pipefail", "-c", &import, "import", root, tag]).timeout_s(300).ok().map(drop)
+}
+
+fn build_host(base: &str, tag: &str) -> Result<()> {
+    let root = tempfile::tempdir()?;
     for directory in DIRECTORIES {
-        fs::create_dir_all(root.join(directory))?;
+        fs::create_dir_all(root.path().join(directory))?;
+    }
+    for unit in list("masked")? {
+        link(&root.path().join("etc/systemd/system").join(unit), "/dev/null")?;
     }
     for (path, target) in LINKS {
-        link(&root.join(path), target)?;
+        link(&root.path().join(path), target)?;
     }
-    run("cp", &["--archive", "--no-preserve=ownership", &format!("{RECIPE}/root/."), root_text])?;
+    let root = root.path().to_str().context("the temporary directory's path is not UTF-8")?;
+    run("cp", &["--recursive", "--preserve=mode", &format!("{RECIPE}/root/."), root])?;
 
-    let excluded: Vec<String> = LEFT_OUT.iter().map(|path| format!("--exclude='{path}'")).collect();
-    let import = format!(
-        "tar --directory \"$1\" {} --create . | docker import \
-         --change 'ENTRYPOINT [\"/usr/local/sbin/lab-init\"]' --change 'ENV container=docker' - \"$2\"",
-        excluded.join(" ")
-    );
-    Run::new("bash", &["-o", "pipefail", "-c", &import, "import", root_text, tag]).timeout_s(300).ok()?;
-    Ok(())
+    // Not `docker build`: which builder an engine's client brings, and whether, differs from one to the next.
+    let container = run("docker", &["create", base, "/usr/local/sbin/lab-init"])?;
+    let container = container.trim();
+    let copy = "tar --directory \"$1\" --owner=0 --group=0 --create . | docker cp - \"$2:/\"";
+    let copied = Run::new("bash", &["-o", "pipefail", "-c", copy, "copy", root, container]).ok();
+    let commit = [&["commit"], &CHANGES[..], &[container, tag]].concat();
+    let committed = copied.and_then(|_| run("docker", &commit));
+    run("docker", &["rm", "--force", "--volumes", container])?;
+    committed.map(drop)
 }
 
 fn link(path: &Path, target: &str) -> Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
-    }
-    if path.is_symlink() || path.exists() {
-        fs::remove_file(path)?;
     }
     symlink(target, path).with_context(|| format!("could not link {} to {target}", path.display()))
 }
@@ -178,7 +195,7 @@ mod tests {
     #[test]
     fn the_recipe_is_readable_and_its_units_exist() {
         assert!(list("packages").unwrap().contains(&"docker.io".to_owned()));
-        assert_eq!(recipe_hash().unwrap(), recipe_hash().unwrap());
+        assert!(recipe().unwrap().contains("== root/usr/local/sbin/lab-init 100\n"), "it can be executed");
         for (_, target) in LINKS.iter().filter(|(_, target)| target.contains("/lab-")) {
             assert!(Path::new(RECIPE).join(format!("root{target}")).exists(), "{target}");
         }

@@ -47,6 +47,9 @@ pub fn write(root: &Path, options: &HostOptions) -> Result<()> {
         // Started, if at all, by the harness: no unit may have a part in it.
         Supervisor::BareDocker | Supervisor::None => {}
     }
+    for (number, change) in options.region.iter().enumerate() {
+        put(root, &format!("etc/lab-switches/{number:02}.json"), &serde_json::to_string(change)?)?;
+    }
     for (path, text) in &options.files {
         put(root, path.trim_start_matches('/'), text)?;
     }

@@ -1,7 +1,7 @@
 //! The ECS API as far as the agent and hostagent use it: JSON 1.1 over POST.
 
 use super::{
-    https::{Call, Reply, error, json},
+    https::{Call, ERROR_TYPE, Reply, error, json},
     place::{ACCOUNT, CLUSTER, INSTANCE, REGION, Service},
     sigv4,
     state::Shared,
@@ -28,7 +28,8 @@ pub(super) async fn respond(shared: &Arc<Shared>, call: Call, request: Request<I
     let (reply, detail) = match answer(shared, call, &action, request).await {
         Ok((body, detail)) => (json(StatusCode::OK, &body), detail),
         Err(reply) => {
-            let kind = reply.status().to_string();
+            let kind =
+                reply.headers().get(ERROR_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_string();
             (*reply, kind)
         }
     };

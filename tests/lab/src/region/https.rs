@@ -25,6 +25,9 @@ use tokio::{
 };
 use tokio_rustls::{LazyConfigAcceptor, rustls::server::Acceptor};
 
+/// Where the JSON protocol repeats the type of an error.
+pub(super) const ERROR_TYPE: &str = "x-amzn-errortype";
+
 pub(super) type Reply = Response<Full<Bytes>>;
 
 /// How long a client may take for its handshake.
@@ -229,7 +232,12 @@ fn json_service(request: &Request<Incoming>) -> Reply {
 /// An error in the shape of the AWS JSON 1.1 protocol.
 pub(super) fn error(status: StatusCode, kind: &str, message: &str) -> Reply {
     let body = serde_json::json!({ "__type": kind, "message": message });
-    json(status, &body)
+    let mut reply = json(status, &body);
+    // Switches can hold any text; one that is no header value is still told in the body.
+    if let Ok(kind) = header::HeaderValue::from_str(kind) {
+        reply.headers_mut().insert(ERROR_TYPE, kind);
+    }
+    reply
 }
 
 /// An answer in the AWS JSON 1.1 protocol.
