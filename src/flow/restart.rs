@@ -18,6 +18,8 @@ use tokio::time::{Instant, sleep};
 
 /// Between two looks at an agent that is coming back.
 const BACK_EVERY: Duration = Duration::from_millis(50);
+/// Records kept; at the default budget of two a day the oldest is weeks old.
+const KEPT_RECORDS: usize = 100;
 /// Starts after the one that was asked for, when the agent does not come back.
 const STARTS_AGAIN: u32 = 2;
 
@@ -153,6 +155,8 @@ fn count(run: &Run<'_>, record: RestartRecord, before: &Observation) -> Result<(
         history = decide::History { instance_id: instance.instance_id.clone(), restarts: Vec::new() };
     }
     history.restarts.push(record);
+    let old = history.restarts.len().saturating_sub(KEPT_RECORDS);
+    history.restarts.drain(..old);
     store::write(&run.files().history(), &history)
 }
 
