@@ -58,6 +58,24 @@ fn an_ordinary_user_is_told_what_could_not_be_seen() {
 }
 
 #[test]
+fn files_of_ours_that_are_damaged_are_named_and_stop_everything() {
+    scene(HostOptions::default(), |s| {
+        s.endpoints_appear();
+        for (file, words) in [
+            ("/var/lib/hostagent/history.json", "move it away to start afresh"),
+            ("/var/lib/hostagent/intent.json", "interrupted restart"),
+        ] {
+            s.host.write(file, "{");
+            let before = s.agent();
+            s.says(1, &["restart"], &[file, words]);
+            assert_eq!(s.agent(), before);
+            s.host.exec(&["rm", file]).ok();
+        }
+        s.expect(10, &["check"]);
+    });
+}
+
+#[test]
 fn bad_configuration_is_named_with_file_and_line() {
     scene(HostOptions::default(), |s| {
         s.host.configure("30-bad", "[network]\nendpoint_cidr = [\"10.0.0.0/8\"]\n");

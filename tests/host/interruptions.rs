@@ -16,6 +16,8 @@ fn a_second_restart_meanwhile_is_turned_away() {
         let first = s.host.spawn(&["hostagent", "restart", "--wait", "60s"]);
         s.until_told("waiting_for_tasks");
         s.says(75, &["restart"], &["under way"]);
+        // Nothing has been touched yet, so there is no intent to tell of.
+        assert!(!s.expect(10, &["check"]).contains("has not ended"));
         s.host.write("/var/lib/ecs/data/tasks.json", r#"{"Tasks":[]}"#);
         answered(&finished(first), 0, &["restart"]);
         s.is_private();
