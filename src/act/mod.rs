@@ -15,12 +15,17 @@ use crate::{
 pub enum ActError {
     #[error("{0}")]
     Asked(Missing),
+    #[error("the permit is too old: the host was last looked at more than a minute ago, and nothing was touched")]
+    Stale,
     #[error("the job of {unit} ended as {result}: journalctl -u {unit}")]
     Job { unit: String, result: String },
 }
 
 /// Does what was permitted, once.
 pub async fn execute(ports: &Ports, permit: Permit) -> Result<(), ActError> {
+    if !permit.valid_at(jiff::Timestamp::now()) {
+        return Err(ActError::Stale);
+    }
     match &permit.plan().method {
         Method::RestartUnit { unit } => job(unit, ports.init.restart_unit(unit).await),
         Method::StartUnit { unit } => {

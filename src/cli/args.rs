@@ -67,7 +67,7 @@ pub enum Command {
     /// Answers for the agent's control plane whether every connection is on an endpoint, and whether
     /// a restart would be needed and safe. With --require it answers for other needs too: for each
     /// service its name, its endpoint service, its addresses, the path they take, whether they
-    /// answer, and what to create or open when they do not.
+    /// answer, and what to create or open when they do not. The verdict is about what was asked for.
     #[command(after_help = EXIT_CODES)]
     Check(CheckArgs),
     /// Say what `restart` would do here, step by step, and why; changes nothing

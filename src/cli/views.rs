@@ -28,7 +28,7 @@ pub fn check(seen: &Check, answer: &Decision, needs: &[Requirement]) -> CheckRep
         agent: agent(&seen.observation, &seen.assessment),
         services: service_views(&seen.observation, &seen.assessment),
         connections: connections(&seen.assessment),
-        findings: findings(&seen.assessment, answer),
+        findings: unfinished(seen).into_iter().chain(findings(&seen.assessment, answer)).collect(),
         observation: Some(seen.observation.clone()),
     }
 }
@@ -288,6 +288,15 @@ fn findings(assessment: &Assessment, decision: &Decision) -> Vec<FindingView> {
         .collect();
     views.sort_by_key(|view| view.severity);
     views
+}
+
+/// A restart that has not ended, and what ends it.
+fn unfinished(seen: &Check) -> Option<FindingView> {
+    seen.unfinished.as_ref().map(|text| FindingView {
+        severity: Severity::Warning,
+        remedy: "hostagent restart finishes one that was interrupted; one under way shows in systemctl list-units 'hostagent-restart-*'".into(),
+        ..note("interrupted-restart", text)
+    })
 }
 
 fn note(rule: &str, text: &str) -> FindingView {

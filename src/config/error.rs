@@ -18,12 +18,14 @@ impl fmt::Display for Place {
 }
 
 /// Why the configuration cannot be used. Nothing is guessed: the first error stops the load.
+///
+/// The cause stands in the message: a chain that prints causes would say it twice.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    #[error("{}: cannot list this configuration directory: {source}; {hint}", dir.display())]
-    Directory { dir: PathBuf, source: io::Error, hint: &'static str },
-    #[error("{}: cannot read this configuration file: {source}; {hint}", file.display())]
-    Unreadable { file: PathBuf, source: io::Error, hint: &'static str },
+    #[error("{}: cannot list this configuration directory: {error}; {hint}", dir.display())]
+    Directory { dir: PathBuf, error: io::Error, hint: &'static str },
+    #[error("{}: cannot read this configuration file: {error}; {hint}", file.display())]
+    Unreadable { file: PathBuf, error: io::Error, hint: &'static str },
     #[error("{}: is {found}, not a regular file (or a link to /dev/null, to mask another)", file.display())]
     NotAFile { file: PathBuf, found: &'static str },
     #[error("{}: larger than {limit} bytes; this is no configuration file of hostagent", file.display())]

@@ -48,13 +48,13 @@ pub(super) fn drop_ins(dirs: &[PathBuf], required: bool) -> Result<Vec<DropIn>, 
 }
 
 fn read(path: PathBuf) -> Result<DropIn, ConfigError> {
-    let unreadable = |source: io::Error| {
-        let hint = match source.kind() {
+    let unreadable = |error: io::Error| {
+        let hint = match error.kind() {
             io::ErrorKind::PermissionDenied => "run as root, or make it readable",
             io::ErrorKind::NotFound => "the link points nowhere: mend it, or link to /dev/null to mask the file",
             _ => "make it readable, or remove it",
         };
-        ConfigError::Unreadable { file: path.clone(), source, hint }
+        ConfigError::Unreadable { file: path.clone(), error, hint }
     };
     // Looked at before it is opened: opening a FIFO would wait for a writer.
     let kind = fs::metadata(&path).map_err(unreadable)?.file_type();
@@ -88,13 +88,13 @@ fn read(path: PathBuf) -> Result<DropIn, ConfigError> {
     }
 }
 
-fn directory_error(dir: &Path, source: io::Error) -> ConfigError {
-    let hint = match source.kind() {
+fn directory_error(dir: &Path, error: io::Error) -> ConfigError {
+    let hint = match error.kind() {
         io::ErrorKind::PermissionDenied => "run as root, or make it readable",
         io::ErrorKind::NotFound => "create it, or name another with --config-dir",
         _ => "name a directory with --config-dir",
     };
-    ConfigError::Directory { dir: dir.to_owned(), source, hint }
+    ConfigError::Directory { dir: dir.to_owned(), error, hint }
 }
 
 #[cfg(test)]
@@ -163,7 +163,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let gone = dir.path().join("gone");
         assert!(drop_ins(std::slice::from_ref(&gone), false).unwrap().is_empty());
-        let error = drop_ins(std::slice::from_ref(&gone), true).unwrap_err().to_string();
+        let error = drop_ins(std::slice::from_ref(&gone), true).unwrap_err();
+        // A chain of causes must not say it twice.
+        assert!(std::error::Error::source(&error).is_none());
+        let error = error.to_string();
         assert!(error.contains("gone: cannot list") && error.contains("create it"), "{error}");
     }
 }

@@ -32,6 +32,8 @@ pub struct Check {
     pub observation: Observation,
     pub assessment: Assessment,
     pub decision: Decision,
+    /// A restart that was begun and has not ended, in words.
+    pub unfinished: Option<String>,
 }
 
 /// An intent on disk, with all that is needed to finish what it began.
@@ -71,7 +73,21 @@ pub async fn check(ports: &Ports, settings: &Settings, needs: &[Requirement], al
     wanted.dedup();
     let (observation, assessment) = look(ports, settings, wanted).await;
     let decision = decide_here(&assessment, &observation, settings, allow_repair);
-    Check { observation, assessment, decision }
+    Check { observation, assessment, decision, unfinished: unfinished(settings) }
+}
+
+/// What an intent on disk says: a restart is under way, or was interrupted.
+fn unfinished(settings: &Settings) -> Option<String> {
+    match store::read::<SavedIntent>(&Files(settings).intent()) {
+        Ok(saved) => saved.map(|saved| {
+            let SavedIntent { intent, .. } = saved;
+            format!(
+                "a restart begun at {:.0} (run {}) has not ended: it is under way, or was interrupted",
+                intent.at, intent.run_id
+            )
+        }),
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 /// One look and what it means. An agent that dials other names than the catalog's (another region, FIPS, dual stack,

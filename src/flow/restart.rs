@@ -1,8 +1,12 @@
 //! The run of a restart or repair, from the lock to the proof.
 
-use super::{Run, SavedIntent, confirm, decide_here, history, recover, unreadable, word};
+use super::{
+    Run, SavedIntent, confirm, decide_here, history,
+    recover::{self, Recovered},
+    unreadable, word,
+};
 use crate::{
-    act::{self, outage::Sampler},
+    act::{self, ActError, outage::Sampler},
     catalog::Service,
     decide::{
         self, Ask, Decision, Method, Permit, Plan, Policy, Reason, RecordedOutcome, RestartRecord, exit,
@@ -18,6 +22,8 @@ use tokio::time::{Instant, sleep};
 
 /// Between two looks at an agent that is coming back.
 const BACK_EVERY: Duration = Duration::from_millis(50);
+/// Records kept; at the default budget of two a day the oldest is weeks old.
+const KEPT_RECORDS: usize = 100;
 /// Starts after the one that was asked for, when the agent does not come back.
 const STARTS_AGAIN: u32 = 2;
 
@@ -29,25 +35,34 @@ pub async fn restart(run: &Run<'_>) -> RunResult {
         Ok(None) => return run.ended(Decision::Spent { reasons: vec![under_way()] }, None),
         Err(error) => return run.ended(cannot_write(&error), None),
     };
-    let mut recovered = None;
-    // A dry run leaves an interrupted run to the next that is not dry.
-    match if run.dry_run { recover::Recovered::Nothing } else { recover::recover(run).await } {
-        recover::Recovered::Nothing => {}
-        recover::Recovered::GoOn(text) => recovered = Some(text),
-        recover::Recovered::Ended(result) => return *result,
+    if run.dry_run {
+        // An interrupted run is left to the next that is not dry.
+        return move_over(run).await;
     }
+    let recovered = match recover::recover(run).await {
+        Recovered::Nothing => None,
+        Recovered::GoOn(text) => Some(text),
+        Recovered::Ended(result) => return *result,
+    };
+    RunResult { recovered, ..move_over(run).await }
+}
+
+/// Looks, decides, confirms, asks for the permit, and acts on it.
+async fn move_over(run: &Run<'_>) -> RunResult {
     let (first, assessment) = run.look().await;
     let decision = decide_here(&assessment, &first, run.settings, run.allow_repair);
     run.tell(Event::Observed { verdict: word(&decision) });
-    let (plan, rounds) = match &decision {
-        Decision::Restart { plan } => {
-            let rounds = confirm::confirm(run, &first).await;
-            confirm::settle(run).await;
-            (plan, rounds)
-        }
-        Decision::Repair { plan } if run.allow_repair => (plan, Vec::new()),
-        _ => return RunResult { recovered, ..run.ended(decision, Some(first)) },
+    let plan = match &decision {
+        Decision::Restart { plan } => plan,
+        Decision::Repair { plan } if run.allow_repair => plan,
+        _ => return run.ended(decision, Some(first)),
     };
+    let rounds = match &plan.method {
+        Method::RestartUnit { .. } | Method::DockerRestart { .. } => confirm::confirm(run, &first).await,
+        // Nothing that works is interrupted by a start: there is no endpoint to wait for.
+        Method::StartUnit { .. } | Method::DockerStart { .. } => Vec::new(),
+    };
+    confirm::settle(run).await;
     let (fresh, _) = run.look().await;
     let permit = match history(run.settings) {
         Err(error) => Err(Decision::Unknown { reasons: vec![unreadable(&error)] }),
@@ -65,9 +80,9 @@ pub async fn restart(run: &Run<'_>) -> RunResult {
         }
     };
     match permit {
-        Err(decision) => RunResult { recovered, ..run.ended(decision, Some(fresh)) },
-        Ok(_) if run.dry_run => RunResult { recovered, ..run.ended(decision, Some(fresh)) },
-        Ok(permit) => RunResult { recovered, ..carry_out(run, permit).await },
+        Err(decision) => run.ended(decision, Some(fresh)),
+        Ok(_) if run.dry_run => run.ended(decision, Some(fresh)),
+        Ok(permit) => carry_out(run, permit).await,
     }
 }
 
@@ -100,17 +115,29 @@ async fn carry_out(run: &Run<'_>, permit: Permit) -> RunResult {
     let sampler = Sampler::start(run.ports, run.settings, &plan.endpoints, &sockets);
     run.tell(Event::Acting { method: plan.method.clone() });
     if let Err(error) = saved.enter(run, Phase::Acting) {
-        let forgotten = complete(run, &saved, RecordedOutcome::NotActed).is_ok();
-        tracing::warn!(%error, forgotten, "nothing was touched");
-        return run.ended(cannot_write(&error), Some(before));
+        return not_acted(run, &saved, cannot_write(&error));
     }
-    let acted = act::execute(run.ports, permit).await;
-    let trouble = acted.err().map(|error| error.to_string());
+    let trouble = match act::execute(run.ports, permit).await {
+        Ok(()) => None,
+        Err(error @ ActError::Stale) => {
+            let reason = Reason::new("permit-stale", error.to_string(), "run this again");
+            return not_acted(run, &saved, Decision::Unknown { reasons: vec![reason] });
+        }
+        Err(error) => Some(error.to_string()),
+    };
     if let Err(error) = saved.enter(run, Phase::Acted) {
         // Recovery can tell from the agent itself; the proof goes on.
         tracing::warn!(%error, "the restart was made and could not be noted");
     }
     finish(run, saved, trouble, Some(sampler)).await
+}
+
+/// Strikes what was written down for an act that did not come to pass. What cannot be struck, recovery will.
+fn not_acted(run: &Run<'_>, saved: &SavedIntent, decision: Decision) -> RunResult {
+    if let Err(error) = complete(run, saved, RecordedOutcome::NotActed) {
+        tracing::warn!(%error, "nothing was touched, and the record of it stands");
+    }
+    run.ended(decision, Some(saved.before.clone()))
 }
 
 /// The intent first, then the count: a kill in between leaves an intent that recovery proves was not acted upon.
@@ -153,6 +180,8 @@ fn count(run: &Run<'_>, record: RestartRecord, before: &Observation) -> Result<(
         history = decide::History { instance_id: instance.instance_id.clone(), restarts: Vec::new() };
     }
     history.restarts.push(record);
+    let old = history.restarts.len().saturating_sub(KEPT_RECORDS);
+    history.restarts.drain(..old);
     store::write(&run.files().history(), &history)
 }
 
@@ -233,7 +262,8 @@ pub(super) async fn finish(
 /// Completes the record and forgets the intent, in this order: a kill in between only verifies twice.
 pub(super) fn complete(run: &Run<'_>, saved: &SavedIntent, outcome: RecordedOutcome) -> Result<(), StoreError> {
     let mut history = history(run.settings)?;
-    match history.restarts.iter_mut().find(|r| r.run_id == saved.record.run_id) {
+    // The newest: a run that was interrupted untouched and began again has two records.
+    match history.restarts.iter_mut().rfind(|r| r.run_id == saved.record.run_id) {
         Some(record) => record.outcome = outcome,
         // Killed between intent and count.
         None if outcome == RecordedOutcome::NotActed => {}

@@ -10,6 +10,9 @@ use crate::text::{clean, cut};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
+/// The rule that finds each connection that is not on an endpoint.
+const STALE: &str = "stale-connection";
+
 impl Render for CheckReport {
     const SCHEMA: &'static str = "hostagent/check/1";
 
@@ -20,10 +23,13 @@ impl Render for CheckReport {
     fn human(&self, look: Look) -> String {
         let mut page = Page::new(&self.verdict, look);
         page.reasons(&self.verdict);
-        page.services(&self.services, &self.verdict);
+        page.services(self);
         page.connections("The agent's connections", &self.connections);
         page.agent(self);
-        page.findings(&self.findings);
+        // The table of connections has said where each leads.
+        let findings: Vec<FindingView> =
+            self.findings.iter().filter(|finding| finding.rule != STALE).cloned().collect();
+        page.findings(&findings);
         page.next(self.verdict.verdict.next_after_check());
         page.finish()
     }
@@ -130,7 +136,8 @@ impl Page {
         }
     }
 
-    fn services(&mut self, services: &[ServiceView], verdict: &Verdict) {
+    fn services(&mut self, report: &CheckReport) {
+        let services = &report.services;
         if services.is_empty() {
             return;
         }
@@ -150,8 +157,10 @@ impl Page {
             ]
         };
         self.table(&["service", "host", "addresses", "path", "reach"], services.iter().map(row).collect());
-        // A remedy that stands under the verdict already is not said twice.
-        let said = |remedy: &str| verdict.reasons.iter().any(|reason| reason.remedy == remedy);
+        let said = |remedy: &str| {
+            let reasons = report.verdict.reasons.iter().map(|reason| &reason.remedy);
+            reasons.chain(report.findings.iter().map(|finding| &finding.remedy)).any(|other| other == remedy)
+        };
         for service in services.iter().filter(|s| !s.remedy.is_empty() && !said(&s.remedy)) {
             self.line(2, &format!("→ {}: {}", clean(&service.service), clean(&service.remedy)));
         }

@@ -40,7 +40,7 @@ fn an_engine_that_is_down_or_a_bus_that_is_gone() {
         s.says(1, &["restart"], &["docker.sock"]);
         s.host.kill("CONT", engine[0]);
         s.host.sh("mv /run/dbus/system_bus_socket /run/dbus/away").ok();
-        s.says(1, &["restart"], &["systemd", "D-Bus"]);
+        s.says(1, &["restart"], &["systemd over the system bus", "D-Bus"]);
         s.host.sh("mv /run/dbus/away /run/dbus/system_bus_socket").ok();
         assert_eq!(s.agent(), before);
         s.expect(10, &["check"]);
@@ -54,6 +54,24 @@ fn an_ordinary_user_is_told_what_could_not_be_seen() {
         let output = s.host.exec_with(&["--user", "65534:65534"], &["hostagent", "check"], None);
         assert_eq!(output.code, 1, "{}\n{}", output.stdout, output.stderr);
         assert!(output.stdout.contains("permission denied") && output.stdout.contains("root"), "{}", output.stdout);
+    });
+}
+
+#[test]
+fn files_of_ours_that_are_damaged_are_named_and_stop_everything() {
+    scene(HostOptions::default(), |s| {
+        s.endpoints_appear();
+        for (file, words) in [
+            ("/var/lib/hostagent/history.json", "move it away to start afresh"),
+            ("/var/lib/hostagent/intent.json", "interrupted restart"),
+        ] {
+            s.host.write(file, "{");
+            let before = s.agent();
+            s.says(1, &["restart"], &[file, words]);
+            assert_eq!(s.agent(), before);
+            s.host.exec(&["rm", file]).ok();
+        }
+        s.expect(10, &["check"]);
     });
 }
 

@@ -5,7 +5,7 @@ use hostagent_lab::{
     host::HostOptions,
     region::{
         place::Service,
-        switch::{Change, Path, TlsFault},
+        switch::{Change, Path, TlsFault, What},
     },
 };
 
@@ -23,6 +23,9 @@ fn public_then_endpoints_then_restart_then_settled() {
         s.says(0, &["restart"], &["MOVED", "10.50."]);
         s.is_private();
         s.is_whole();
+        // The worker ran in a unit of its own, and told the journal with fields.
+        let journal = s.host.exec(&["journalctl", "-o", "json", "-t", "hostagent"]).stdout;
+        assert!(journal.contains("HOSTAGENT_RUN") && journal.contains("hostagent-restart-"), "{journal}");
         let moved = s.agent();
         assert_ne!(moved.id, agent.id, "ecs-init makes a new container");
         assert_eq!(s.host.state().instances[0].arn, arn[0].arn, "and it is the same container instance");
@@ -116,6 +119,22 @@ fn a_central_endpoint_vpc_counts_once_it_is_configured() {
         s.says(0, &["restart"], &["MOVED", "10.50.200."]);
         s.is_private();
         s.is_whole();
+    });
+}
+
+#[test]
+fn the_control_plane_is_asked_which_names_it_hands_out() {
+    let options = HostOptions { hostagent: "[network]\ndiscover = true\n".into(), ..HostOptions::default() };
+    scene(options, |s| {
+        // Over the public path, signed with the instance role.
+        s.says(11, &["check"], &["ecs-a-3.eu-west-1.amazonaws.com"]);
+        let asked = s.host.events(0, std::time::Duration::ZERO).into_iter().any(
+            |event| matches!(event.what, What::Api { action, status: 200, .. } if action == "DiscoverPollEndpoint"),
+        );
+        assert!(asked, "the region was asked");
+        s.endpoints_appear();
+        let text = s.expect(10, &["check"]);
+        assert!(!text.contains("ecs-a-3"), "through the endpoint it hands out the private names: {text}");
     });
 }
 

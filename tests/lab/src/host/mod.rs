@@ -12,42 +12,31 @@ mod inspect;
 mod overlay;
 mod paths;
 mod slots;
+mod world;
 
 pub use command::Output;
 pub use inspect::{Container, CredentialRules, Unit};
 pub use overlay::FOREIGN_UNIT;
 
-use crate::{
-    control::Client,
-    region::{
-        place::Service,
-        switch::{Change, Event, State, What},
-    },
-};
+use crate::region::switch::Change;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use command::{Run, run};
 use slots::Slot;
 use std::{
-    collections::BTreeMap,
     env,
     io::{ErrorKind, Write},
     os::unix::net::UnixDatagram,
     path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 /// From the start of the container until its systemd says that all boot jobs are done.
 const BOOT: Duration = Duration::from_secs(120);
-/// From then until the agent holds both websockets.
-const AGENT: Duration = Duration::from_secs(60);
-/// How long, and how often, [`Host::until`] looks.
-const UNTIL: Duration = Duration::from_secs(60);
-const PAUSE: Duration = Duration::from_millis(50);
 /// Set to `no-host` to leave out the tests that need a host.
 const CHOICE: &str = "HOSTAGENT_TESTS";
 
@@ -309,106 +298,6 @@ impl Host {
     #[track_caller]
     pub fn configure(&self, name: &str, toml: &str) {
         self.write(&format!("/etc/hostagent/config.d/{name}.toml"), toml);
-    }
-
-    /// Throws switches of the region; in force when this returns.
-    #[track_caller]
-    pub fn set(&self, change: &Change) -> State {
-        self.region(self.client().set(change))
-    }
-
-    /// What the region knows: switches, open websockets, registered instances.
-    #[track_caller]
-    pub fn state(&self) -> State {
-        self.region(self.client().state())
-    }
-
-    /// The region's events after number `seq`; waits up to `wait` for the first.
-    #[track_caller]
-    pub fn events(&self, seq: u64, wait: Duration) -> Vec<Event> {
-        self.region(self.client().events(seq, wait))
-    }
-
-    /// Closes the open websockets of a service, or of all.
-    #[track_caller]
-    pub fn hang_up(&self, service: Option<Service>) {
-        self.region(self.client().hang_up(service));
-    }
-
-    fn client(&self) -> Client {
-        Client::new(self.share.path().join("region/control.sock"))
-    }
-
-    #[track_caller]
-    fn region<T>(&self, call: impl Future<Output = Result<T>>) -> T {
-        match self.runtime.block_on(call) {
-            Ok(answer) => answer,
-            Err(error) => panic!("the region of the host: {error:#}"),
-        }
-    }
-
-    /// Number of the region's latest event, to wait later for what comes after it.
-    #[track_caller]
-    pub fn mark(&self) -> u64 {
-        self.state().last_event
-    }
-
-    /// Waits until an agent holds both of its websockets, each opened after event number `mark`; panics after a minute.
-    /// The sockets of an earlier agent do not count, though the region may not have seen their end yet.
-    #[track_caller]
-    pub fn await_agent(&self, mark: u64) {
-        if let Err(error) = self.try_await_agent(mark) {
-            panic!("{error:#}");
-        }
-    }
-
-    fn try_await_agent(&self, mark: u64) -> Result<()> {
-        let deadline = Instant::now() + AGENT;
-        let (mut seen, mut open) = (mark, BTreeMap::new());
-        while !(open.values().any(|s| *s == Service::EcsAgent) && open.values().any(|s| *s == Service::EcsTelemetry)) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                bail!("no agent opened its two websockets within {AGENT:?}");
-            }
-            for event in self.runtime.block_on(self.client().events(seen, left))? {
-                seen = event.seq;
-                match event.what {
-                    What::WsOpen { websocket } => drop(open.insert(websocket.id, websocket.service)),
-                    What::WsClose { websocket, .. } => drop(open.remove(&websocket.id)),
-                    _ => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Looks again and again until `look` finds something; panics with `what` after a minute. For what no event tells.
-    #[track_caller]
-    pub fn until<T>(&self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
-        let deadline = Instant::now() + UNTIL;
-        loop {
-            if let Some(found) = look(self) {
-                return found;
-            }
-            if Instant::now() >= deadline {
-                panic!("waited {UNTIL:?} in vain: {what}");
-            }
-            thread::sleep(PAUSE);
-        }
-    }
-
-    /// Sets the one-way delay between the host and its region; half of the round trip.
-    #[track_caller]
-    pub fn delay(&self, one_way_ms: u64) {
-        self.exec(&["hostagent-lab", "link", "delay", &one_way_ms.to_string()]).ok();
-    }
-
-    /// Drops what the host sends to TCP port 443 of an address or block, as a security group does, or no longer.
-    #[track_caller]
-    pub fn filter_443(&self, destination: &str, on: bool) {
-        let action = if on { "-I" } else { "-D" };
-        let rule = ["OUTPUT", "-d", destination, "-p", "tcp", "--dport", "443", "-j", "DROP"];
-        self.exec(&[&["iptables", action], &rule[..]].concat()).ok();
     }
 
     /// The whole journal of this boot, a line a record.
