@@ -1,21 +1,24 @@
 //! Measures how long the agent is gone, by looking all the time while it is restarted.
+//!
+//! The looks must not lengthen what they measure: they share the host with the engine and the init system, which are
+//! at work on the restart. While the agent is away little more is done than to knock at its introspection port.
 
 use crate::{
     catalog::Service,
     config::Settings,
     decide::EndpointSet,
-    facts::{CredentialRules, Socket},
+    facts::{CredentialRules, Observation, Presence, Socket},
     ports::Ports,
     progress::Outage,
 };
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, time::Duration};
 use tokio::{
     sync::watch,
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval},
 };
 
-/// Between two looks. Short beside an outage of most of a second, and cheap enough not to lengthen it.
+/// Between two looks: short beside an outage of most of a second.
 const EVERY: Duration = Duration::from_millis(25);
 
 /// Looks under way; [`Sampler::finish`] ends them.
@@ -29,39 +32,27 @@ pub struct Sampler {
 impl Sampler {
     /// Begins to look. Start it before acting: what is gone already counts from the first look.
     ///
-    /// `before` are the connections the agent held so far: while two of them stand, its websockets count as up.
-    pub fn start(ports: &Ports, settings: &Settings, endpoints: &EndpointSet, before: &[Socket]) -> Self {
+    /// `before` is the host as it was last seen: while two of the connections the agent held then stand, its
+    /// websockets count as up.
+    pub fn start(ports: &Ports, settings: &Settings, endpoints: &EndpointSet, before: &Observation) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let agent = {
-            let ports = ports.clone();
-            tokio::spawn(gap(stopped.clone(), move || {
-                let ports = ports.clone();
-                async move { Some(ports.introspect.metadata().await.is_ok()) }
-            }))
+        let (answers, answering) = watch::channel(true);
+        let agent = Agent { ports: ports.clone(), answers };
+        let websockets = Websockets {
+            ports: ports.clone(),
+            container: settings.agent.container.clone(),
+            endpoints: endpoints.clone(),
+            before: before.sockets.known().cloned().unwrap_or_default(),
+            answering: answering.clone(),
+            pid: agent_pid(before),
         };
-        let websockets = {
-            let watched = Arc::new(Watched {
-                ports: ports.clone(),
-                container: settings.agent.container.clone(),
-                endpoints: endpoints.clone(),
-                before: before.to_vec(),
-            });
-            tokio::spawn(gap(stopped.clone(), move || {
-                let watched = watched.clone();
-                async move { Some(watched.websockets_stand().await) }
-            }))
-        };
-        let rules = {
-            let ports = ports.clone();
-            tokio::spawn(gap(stopped, move || {
-                let ports = ports.clone();
-                async move {
-                    let rules = ports.nat.credential_rules().await.ok()?;
-                    Some(rules == CredentialRules { prerouting: 1, output: 1 })
-                }
-            }))
-        };
-        Self { stop, agent, websockets, rules }
+        let rules = Rules { ports: ports.clone(), answering, last: None, back_again: false };
+        Self {
+            stop,
+            agent: tokio::spawn(gap(stopped.clone(), agent)),
+            websockets: tokio::spawn(gap(stopped.clone(), websockets)),
+            rules: tokio::spawn(gap(stopped, rules)),
+        }
     }
 
     /// Ends the looks and tells what was seen.
@@ -76,36 +67,102 @@ impl Sampler {
     }
 }
 
-/// What the look at the websockets needs.
-struct Watched {
+fn agent_pid(seen: &Observation) -> Option<u32> {
+    match seen.agent.presence.known()? {
+        Presence::Container(container) => container.pid,
+        Presence::HostProcess { pid, .. } => Some(*pid),
+        Presence::Absent => None,
+    }
+}
+
+/// Something looked at again and again.
+trait Look: Send + 'static {
+    /// Whether it is there; `None` when this look does not tell.
+    fn look(&mut self) -> impl Future<Output = Option<bool>> + Send;
+}
+
+/// The introspection server.
+struct Agent {
+    ports: Ports,
+    answers: watch::Sender<bool>,
+}
+
+impl Look for Agent {
+    async fn look(&mut self) -> Option<bool> {
+        let up = self.ports.introspect.metadata().await.is_ok();
+        self.answers.send_replace(up);
+        Some(up)
+    }
+}
+
+/// The agent's two websockets.
+struct Websockets {
     ports: Ports,
     container: String,
     endpoints: EndpointSet,
     before: Vec<Socket>,
+    answering: watch::Receiver<bool>,
+    /// The agent's process as far as it is known, so that the engine is not asked for it at each look.
+    pid: Option<u32>,
 }
 
-impl Watched {
+impl Look for Websockets {
     /// Whether two of the former connections still stand, or one each to an ecs-agent and an ecs-telemetry endpoint.
-    async fn websockets_stand(&self) -> bool {
-        let Ok(Some(container)) = self.ports.engine.agent(&self.container).await else { return false };
-        let Some(pid) = container.pid else { return false };
-        let Ok(sockets) = self.ports.sockets.established(pid).await else { return false };
+    async fn look(&mut self) -> Option<bool> {
+        let Some(sockets) = self.sockets().await else { return Some(false) };
         if sockets.iter().filter(|socket| self.before.contains(socket)).count() >= 2 {
-            return true;
+            return Some(true);
         }
         let on =
             |service: Service| sockets.iter().any(|socket| self.endpoints.0.contains(&(service, socket.peer.ip())));
-        on(Service::EcsAgent) && on(Service::EcsTelemetry)
+        Some(on(Service::EcsAgent) && on(Service::EcsTelemetry))
+    }
+}
+
+impl Websockets {
+    async fn sockets(&mut self) -> Option<Vec<Socket>> {
+        if let Some(pid) = self.pid.take()
+            && let Ok(sockets) = self.ports.sockets.established(pid).await
+        {
+            self.pid = Some(pid);
+            return Some(sockets);
+        }
+        // An agent that does not answer holds no websockets: both need its registration.
+        if !*self.answering.borrow() {
+            return None;
+        }
+        let pid = self.ports.engine.agent(&self.container).await.ok()??.pid?;
+        let sockets = self.ports.sockets.established(pid).await.ok()?;
+        self.pid = Some(pid);
+        Some(sockets)
+    }
+}
+
+/// The credential rules, which it takes a program of its own to read. A supervisor takes them away once the agent is
+/// gone and lays them again before it starts the next, so they are read at first, while the agent is away, and until
+/// they are back.
+struct Rules {
+    ports: Ports,
+    answering: watch::Receiver<bool>,
+    last: Option<bool>,
+    back_again: bool,
+}
+
+impl Look for Rules {
+    async fn look(&mut self) -> Option<bool> {
+        if self.back_again || (self.last == Some(true) && *self.answering.borrow()) {
+            return None;
+        }
+        let there = self.ports.nat.credential_rules().await.ok()? == CredentialRules { prerouting: 1, output: 1 };
+        self.back_again = there && self.last == Some(false);
+        self.last = Some(there);
+        Some(there)
     }
 }
 
 /// The longest time between a look that found it gone and the next that found it there; 0 when it was never gone,
 /// `None` when no look could tell or it never came back.
-async fn gap<F, R>(mut stop: watch::Receiver<bool>, look: F) -> Option<f64>
-where
-    F: Fn() -> R,
-    R: Future<Output = Option<bool>>,
-{
+async fn gap(mut stop: watch::Receiver<bool>, mut thing: impl Look) -> Option<f64> {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut told, mut gone_since, mut longest) = (false, None::<Instant>, 0.0_f64);
@@ -114,7 +171,7 @@ where
             _ = stop.changed() => break,
             _ = ticks.tick() => {}
         }
-        match look().await {
+        match thing.look().await {
             None => {}
             Some(true) => {
                 told = true;

@@ -111,8 +111,7 @@ async fn carry_out(run: &Run<'_>, permit: Permit) -> RunResult {
         Err(decision) => return run.ended(decision, Some(before)),
     };
     run.tell(Event::IntentWritten);
-    let sockets = before.sockets.known().cloned().unwrap_or_default();
-    let sampler = Sampler::start(run.ports, run.settings, &plan.endpoints, &sockets);
+    let sampler = Sampler::start(run.ports, run.settings, &plan.endpoints, &before);
     run.tell(Event::Acting { method: plan.method.clone() });
     if let Err(error) = saved.enter(run, Phase::Acting) {
         return not_acted(run, &saved, cannot_write(&error));
@@ -304,7 +303,12 @@ async fn wait_until_back(run: &Run<'_>, plan: &Plan, failed: bool) -> Back {
     }
 }
 
+/// The cheapest question first: asked all the time, the others would hold up the restart itself.
 async fn how_far(run: &Run<'_>, plan: &Plan) -> Back {
+    match run.ports.introspect.metadata().await {
+        Ok(metadata) if metadata.container_instance_arn.is_some() => {}
+        _ => return Back::Down,
+    }
     let Ok(Some(container)) = run.ports.engine.agent(&run.settings.agent.container).await else { return Back::Down };
     let (ContainerState::Running, Some(pid)) = (container.state, container.pid) else { return Back::Down };
     if let Method::RestartUnit { unit } | Method::StartUnit { unit } = &plan.method {
@@ -312,10 +316,6 @@ async fn how_far(run: &Run<'_>, plan: &Plan) -> Back {
             Ok(Systemd::Booted { units }) if units.iter().any(|u| u.active_state == "active") => {}
             _ => return Back::Down,
         }
-    }
-    match run.ports.introspect.metadata().await {
-        Ok(metadata) if metadata.container_instance_arn.is_some() => {}
-        _ => return Back::Down,
     }
     let Ok(sockets) = run.ports.sockets.established(pid).await else { return Back::UpOnly };
     let on = |service: Service| sockets.iter().any(|s| plan.endpoints.0.contains(&(service, s.peer.ip())));

@@ -17,6 +17,7 @@ use crate::{
     },
     ports::Ports,
 };
+use futures_util::FutureExt;
 use std::{future::Future, sync::Mutex, time::Duration};
 use tokio::{net::TcpStream, time::Instant};
 
@@ -33,13 +34,6 @@ pub struct Ask {
 pub async fn look(ports: &Ports, settings: &Settings, ask: &Ask) -> Observation {
     let at = jiff::Timestamp::now();
     let clock = Stopwatch::default();
-    let agent_first = async {
-        let (container, introspection) = tokio::join!(
-            clock.time("container", ports.engine.agent(&settings.agent.container)),
-            clock.time("introspection", ports.introspect.metadata()),
-        );
-        (container, introspection)
-    };
     // Everything that waits for nothing runs beside the two chains.
     let words = agent::words(settings);
     let aside = async {
@@ -48,29 +42,27 @@ pub async fn look(ports: &Ports, settings: &Settings, ask: &Ask) -> Observation 
             clock.time("workloads", ports.engine.workloads(&settings.agent.container)),
             clock.time("tasks", ports.introspect.tasks()),
             clock.time("credentials", credentials(ports, settings)),
+            prepare(ports, ask),
         )
     };
-    let agent_chain = async {
-        let (container, introspection) = agent_first.await;
-        let place = introspection.as_ref().ok().and_then(place_of);
-        let after = async {
-            tokio::join!(
-                clock.time("version", agent::version(ports, &container, &introspection)),
-                clock.time("sockets", sockets(ports, &container)),
-                clock.time("discovery", discovery(ports, ask, &introspection)),
-            )
-        };
-        let speculative = async {
-            match &place {
-                Some(place) => Some(names::look_and_probe(ports, settings, &ask.services, place, &clock).await),
-                None => None,
-            }
-        };
-        let ((version, sockets, discovery), names) = tokio::join!(after, speculative);
-        (container, introspection, version, sockets, discovery, place.zip(names))
+    // What others wait for: each starts as soon as all that it needs is there.
+    let container = clock.time("container", ports.engine.agent(&settings.agent.container)).shared();
+    let introspection = clock.time("introspection", ports.introspect.metadata()).shared();
+    let version = async {
+        let (container, introspection) = tokio::join!(container.clone(), introspection.clone());
+        clock.time("version", agent::version(ports, &container, &introspection)).await
     };
+    let sockets = async { clock.time("sockets", sockets(ports, &container.clone().await)).await };
+    let discovery = async { clock.time("discovery", discovery(ports, ask, &introspection.clone().await)).await };
+    let speculative = async {
+        let place = introspection.clone().await.as_ref().ok().and_then(place_of)?;
+        let names = names::look_and_probe(ports, settings, &ask.services, &place, &clock).await;
+        Some((place, names))
+    };
+    let agent_chain =
+        async { tokio::join!(container.clone(), introspection.clone(), version, sockets, discovery, speculative) };
     let (aside, chain, instance) = tokio::join!(aside, agent_chain, clock.time("instance", ports.metadata.instance()));
-    let (units, workloads, tasks, credentials) = aside;
+    let (units, workloads, tasks, credentials, ()) = aside;
     let (container, introspection, version, mut sockets, discovery, speculative) = chain;
     let instance: Fact<Instance> = instance.into();
 
@@ -107,6 +99,13 @@ pub async fn look(ports: &Ports, settings: &Settings, ask: &Ask) -> Observation 
         discovery,
         workloads: workloads.into(),
         took_ms: clock.read(),
+    }
+}
+
+/// What probing needs is made ready while the names are still being looked up.
+async fn prepare(ports: &Ports, ask: &Ask) {
+    if !ask.services.is_empty() {
+        ports.prober.prepare().await;
     }
 }
 
@@ -189,7 +188,7 @@ impl Stopwatch {
         result
     }
 
-    fn read(self) -> Vec<Took> {
-        self.0.into_inner().unwrap_or_default()
+    fn read(&self) -> Vec<Took> {
+        self.0.lock().map(|mut took| std::mem::take(&mut *took)).unwrap_or_default()
     }
 }

@@ -1,10 +1,10 @@
 //! The Docker Engine over its Unix socket, by bollard.
 
-use super::{Engine, Result};
+use super::{Engine, Result, http::ask_head};
 use crate::facts::{AgentContainer, ContainerState, Missing, Mount, RestartPolicy, Workload};
 use async_trait::async_trait;
 use bollard::{
-    Docker,
+    ClientVersion, Docker,
     container::LogOutput,
     errors::Error,
     exec::StartExecResults,
@@ -17,8 +17,9 @@ use bollard::{
     },
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
+use hyper::Method;
 use std::{future::Future, io, time::Duration};
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::{net::UnixStream, sync::OnceCell, time::timeout};
 
 /// One look at the engine may take this long.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
@@ -49,7 +50,14 @@ impl DockerEngine {
                 let docker = Docker::connect_with_unix(path, CLIENT_TIMEOUT_S, bollard::API_DEFAULT_VERSION)
                     .map_err(|error| self.missing("Docker Engine", &error))?;
                 // Lowers our version to the engine's; an old engine refuses a newer one.
-                self.bounded("Docker Engine version", READ_DEADLINE, docker.negotiate_version()).await
+                let negotiate = async {
+                    match pinged(path).await {
+                        Some(version) if version >= *bollard::API_DEFAULT_VERSION => Ok(docker),
+                        Some(version) => Docker::connect_with_unix(path, CLIENT_TIMEOUT_S, &version),
+                        None => docker.negotiate_version().await,
+                    }
+                };
+                self.bounded("Docker Engine version", READ_DEADLINE, negotiate).await
             })
             .await
     }
@@ -108,6 +116,15 @@ impl DockerEngine {
         };
         self.bounded(&what, READ_DEADLINE, found).await
     }
+}
+
+/// The API version an engine names in its answer to a ping. To a question for its version it answers only after it
+/// has run two programs to learn theirs, and that in the middle of a look.
+async fn pinged(path: &str) -> Option<ClientVersion> {
+    let stream = UnixStream::connect(path).await.ok()?;
+    let answer = ask_head(stream, Method::GET, "docker", "/_ping").await.ok()?;
+    let (major, minor) = answer.headers().get("api-version")?.to_str().ok()?.split_once('.')?;
+    Some(ClientVersion { major_version: major.parse().ok()?, minor_version: minor.parse().ok()? })
 }
 
 /// The I/O error somewhere behind a client error.

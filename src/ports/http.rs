@@ -31,7 +31,14 @@ pub(super) async fn ask<S>(stream: S, method: Method, host: &str, path: &str, li
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let request = request(method, host, path)?;
+    send(stream, request(method, host, path)?, limit).await
+}
+
+/// Sends a [`request`] and reads the whole answer, as [`ask`] does.
+pub(super) async fn send<S>(stream: S, request: Request<Empty<Bytes>>, limit: usize) -> Result<Answer, HttpError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     with(stream, request, async |response| {
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, limit).collect().await.map_err(|error| {
@@ -51,7 +58,8 @@ where
     with(stream, request, async |response| Ok(response.map(drop))).await
 }
 
-fn request(method: Method, host: &str, path: &str) -> Result<Request<Empty<Bytes>>, HttpError> {
+/// A request without a body, after whose answer the connection ends.
+pub(super) fn request(method: Method, host: &str, path: &str) -> Result<Request<Empty<Bytes>>, HttpError> {
     Request::builder()
         .method(method)
         .uri(path)

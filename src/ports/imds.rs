@@ -1,27 +1,45 @@
 //! The instance metadata service, version 2 only: where the host is.
+//!
+//! It ends the connection after each answer, so that every question needs one of its own. They are opened while the
+//! token is being fetched; all in all a look takes four round trips, however many questions it asks.
 
 use super::{
     Metadata,
-    words::{Span, chain, excerpt, root},
+    http::{Answer, HttpError, request, send},
+    introspection::parse_base,
+    words::{Span, excerpt, io_words},
 };
 use crate::facts::{Instance, Missing};
 use async_trait::async_trait;
-use aws_config::{
-    imds::{Client, client::error::ImdsError},
-    provider_config::ProviderConfig,
-};
+use aws_config::{imds::Client, provider_config::ProviderConfig};
 use aws_smithy_http_client::Builder as HttpBuilder;
 use futures_util::future::try_join_all;
+use hyper::{Method, header::HeaderValue};
 use ipnet::IpNet;
 use serde_json::Value;
-use std::time::Duration;
-use tokio::time::timeout;
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
 type Result<T> = std::result::Result<T, Missing>;
 
 const META: &str = "/latest/meta-data";
 const MACS: &str = "/latest/meta-data/network/interfaces/macs/";
 const IDENTITY: &str = "/latest/dynamic/instance-identity/document";
+const TOKEN: &str = "/latest/api/token";
+const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
+const TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
+/// A look takes a second or two.
+const TTL_S: &str = "60";
+/// The questions of a look on a host with one network interface.
+const QUESTIONS: usize = 9;
+/// The longest answer, the identity document, has some hundred bytes.
+const MAX_BODY: usize = 64 << 10;
+/// How often a question is asked that fails otherwise than by an answer.
+const TRIES: usize = 2;
 /// Of an answer that makes no sense, so much is shown.
 const SHOWN: usize = 60;
 
@@ -37,14 +55,9 @@ impl Imds {
     pub fn new(base: &str, deadline: Duration) -> Self {
         Self { base: base.to_owned(), deadline }
     }
-
-    fn client(&self) -> Result<Client> {
-        client(&self.base, self.deadline)
-            .map_err(|why| Missing::new(format!("instance metadata ({})", self.base), why, "correct instance.imds"))
-    }
 }
 
-/// A client of the metadata service at `base`. Its HTTP client is named here because the SDK brings none along
+/// The SDK's client of the metadata service at `base`, for the SDK's own needs. Its HTTP client is named here because the SDK brings none along
 /// without its default features; it is plain HTTP and asks no proxy.
 pub(super) fn client(base: &str, deadline: Duration) -> std::result::Result<Client, String> {
     if !base.starts_with("http://") {
@@ -71,27 +84,116 @@ fn hop(deadline: Duration) -> Duration {
 #[async_trait]
 impl Metadata for Imds {
     async fn instance(&self) -> Result<Instance> {
-        let service = Service { base: &self.base, client: self.client()?, hop: hop(self.deadline) };
-        timeout(self.deadline, service.instance()).await.unwrap_or_else(|_| {
-            let why = format!("no answer within {}", Span(self.deadline));
-            Err(Missing::new(format!("instance metadata ({})", self.base), why, REACH_HINT))
-        })
+        let missing = |why: String, hint| Missing::new(format!("instance metadata ({})", self.base), why, hint);
+        let Some((host, port)) = parse_base(&self.base) else {
+            return Err(missing(format!("\"{}\" is not an http:// URL", self.base), "correct instance.imds"));
+        };
+        let line = Arc::new(Line { host, port, open: Mutex::default(), hop: hop(self.deadline) });
+        let look = async { Service::open(&self.base, line).await?.instance().await };
+        timeout(self.deadline, look)
+            .await
+            .unwrap_or_else(|_| Err(missing(format!("no answer within {}", Span(self.deadline)), REACH_HINT)))
     }
 }
 
 const REACH_HINT: &str = "see that 169.254.169.254 is reachable from here and that IMDSv2 is on; in a container the \
                           hop limit must be 2";
 
-struct Service<'a> {
-    base: &'a str,
-    client: Client,
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error("{}", io_words(.0))]
+    Connect(io::Error),
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error("no answer within {}", Span(*.0))]
+    Late(Duration),
+}
+
+/// Where the service listens, and connections to it that wait for a question.
+struct Line {
+    /// An IPv6 address in brackets.
+    host: String,
+    port: u16,
+    open: Mutex<Vec<TcpStream>>,
     /// What one connection and one answer are allowed.
     hop: Duration,
 }
 
-impl Service<'_> {
+impl Line {
+    async fn connect(&self) -> io::Result<TcpStream> {
+        TcpStream::connect((self.host.trim_matches(['[', ']']), self.port)).await
+    }
+
+    /// Opens connections for so many questions until dropped; one that finds none opens its own.
+    fn open(self: &Arc<Self>, questions: usize) -> JoinSet<()> {
+        let mut opening = JoinSet::new();
+        for _ in 0..questions {
+            let line = self.clone();
+            opening.spawn(async move {
+                if let Ok(connection) = line.connect().await {
+                    line.open.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+                }
+            });
+        }
+        opening
+    }
+
+    /// Asks once more where there was no answer, or none of the service's own.
+    async fn ask(&self, method: Method, path: &str, header: Header<'_>) -> std::result::Result<Answer, AskError> {
+        let mut result = Err(AskError::Late(self.hop));
+        for _ in 0..TRIES {
+            let once = self.ask_once(method.clone(), path, header);
+            result = timeout(self.hop, once).await.unwrap_or(Err(AskError::Late(self.hop)));
+            if result.as_ref().is_ok_and(|answer| !answer.status().is_server_error()) {
+                break;
+            }
+        }
+        result
+    }
+
+    async fn ask_once(&self, method: Method, path: &str, header: Header<'_>) -> std::result::Result<Answer, AskError> {
+        let waiting = self.open.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match waiting {
+            Some(connection) => connection,
+            None => self.connect().await.map_err(AskError::Connect)?,
+        };
+        let mut request = request(method, &format!("{}:{}", self.host, self.port), path)?;
+        request.headers_mut().insert(header.0, header.1.clone());
+        Ok(send(connection, request, MAX_BODY).await?)
+    }
+}
+
+type Header<'a> = (&'static str, &'a HeaderValue);
+
+struct Service<'a> {
+    base: &'a str,
+    line: Arc<Line>,
+    token: HeaderValue,
+}
+
+impl<'a> Service<'a> {
+    /// Fetches a token, and opens connections meanwhile.
+    async fn open(base: &'a str, line: Arc<Line>) -> Result<Self> {
+        let ttl = HeaderValue::from_static(TTL_S);
+        // Asked first, so that it does not take one of the connections that are for the others.
+        let (answer, _opening) =
+            tokio::join!(line.ask(Method::PUT, TOKEN, (TTL_HEADER, &ttl)), async { line.open(QUESTIONS) });
+        let answer = answer.map_err(|error| error.to_string());
+        let token = answer.and_then(|answer| match answer.status().as_u16() {
+            200 => HeaderValue::from_bytes(answer.body()).ok().filter(|token| !token.is_empty()).ok_or_else(|| {
+                format!("the answer is none: {}", excerpt(&String::from_utf8_lossy(answer.body()), SHOWN))
+            }),
+            403 => Err("request forbidden (403): it is switched off".into()),
+            code => Err(format!("the service says {code}")),
+        });
+        match token {
+            Ok(token) => Ok(Self { base, line, token }),
+            Err(why) => Err(missing(base, TOKEN, format!("no session token: {why}"), REACH_HINT)),
+        }
+    }
+
     async fn instance(&self) -> Result<Instance> {
-        // The client fetches one token first; all questions wait for it and share it.
         let (instance_id, region, availability_zone, dns_suffix, partition, account, vpc_cidrs) = tokio::try_join!(
             self.word(format!("{META}/instance-id")),
             self.word(format!("{META}/placement/region")),
@@ -150,30 +252,28 @@ impl Service<'_> {
 
     /// `None` when the service says 404.
     async fn find(&self, path: &str) -> Result<Option<String>> {
-        match self.client.get(path).await {
-            Ok(text) => Ok(Some(text.into())),
-            Err(ImdsError::ErrorResponse(answer)) => match answer.response().status().as_u16() {
-                404 => Ok(None),
-                403 => Err(self.missing(path, "the service says 403: it is switched off", REACH_HINT)),
-                code => Err(self.missing(path, format!("the service says {code}"), "")),
-            },
-            Err(error) => {
-                let late = ["timeout", "timed out"].iter().any(|word| chain(&error).contains(word));
-                let why = if late { format!("no answer within {}", Span(self.hop)) } else { root(&error) };
-                let step = if matches!(error, ImdsError::FailedToLoadToken(_)) { "no session token: " } else { "" };
-                Err(self.missing(path, format!("{step}{why}"), REACH_HINT))
-            }
+        let answer = self.line.ask(Method::GET, path, (TOKEN_HEADER, &self.token)).await;
+        let answer = answer.map_err(|error| self.missing(path, error, REACH_HINT))?;
+        match answer.status().as_u16() {
+            200 => Ok(Some(String::from_utf8_lossy(answer.body()).into_owned())),
+            404 => Ok(None),
+            403 => Err(self.missing(path, "the service says 403: it is switched off", REACH_HINT)),
+            code => Err(self.missing(path, format!("the service says {code}"), "")),
         }
     }
 
     fn missing(&self, path: &str, why: impl std::fmt::Display, hint: &str) -> Missing {
-        Missing::new(format!("instance metadata {path} ({})", self.base), why, hint)
+        missing(self.base, path, why, hint)
     }
 
     fn malformed(&self, path: &str, why: &str, text: &str) -> Missing {
         let why = format!("the answer {why}: {}", excerpt(text, SHOWN));
         self.missing(path, why, "see what answers at that address")
     }
+}
+
+fn missing(base: &str, path: &str, why: impl std::fmt::Display, hint: &str) -> Missing {
+    Missing::new(format!("instance metadata {path} ({base})"), why, hint)
 }
 
 fn is_word(text: &str) -> bool {

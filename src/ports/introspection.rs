@@ -62,7 +62,8 @@ impl AgentIntrospection {
     }
 }
 
-fn parse_base(base: &str) -> Option<(String, u16)> {
+/// Host and port of an `http://` URL without a path.
+pub(super) fn parse_base(base: &str) -> Option<(String, u16)> {
     let uri: Uri = base.parse().ok()?;
     let plain = uri.scheme_str() == Some("http") && uri.path_and_query().is_none_or(|path| path.as_str() == "/");
     if plain { Some((uri.host()?.to_owned(), uri.port_u16().unwrap_or(80))) } else { None }

@@ -93,6 +93,8 @@ pub enum HttpAsk {
 /// Connections made to see whether they can be made.
 #[async_trait]
 pub trait Prober: Send + Sync {
+    /// Makes ready what every probe needs, such as the trusted certificates. Probing does it where this was not done.
+    async fn prepare(&self) {}
     async fn probe(&self, addr: SocketAddr, host: &str, ask: HttpAsk) -> ReachOutcome;
 }
 

@@ -3,10 +3,10 @@
 use super::{Init, Result, TransientUnit};
 use crate::facts::{Missing, Systemd, Unit, UnitRole};
 use async_trait::async_trait;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use std::{collections::HashMap, fs, future::Future, time::Duration};
 use tokio::{sync::OnceCell, time::timeout};
-use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, proxy};
+use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, proxy, proxy::CacheProperties};
 
 /// One look may take this long.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
@@ -87,19 +87,25 @@ impl SystemBus {
 
     /// Object paths of the service units whose command holds one of `words`.
     async fn naming(&self, words: &[String]) -> Result<Vec<OwnedObjectPath>> {
+        if words.is_empty() {
+            return Ok(Vec::new());
+        }
         let connection = self.connection().await?;
         let manager = self.manager().await?;
         let listed =
             bounded("list of units", READ_DEADLINE, manager.list_units_by_patterns(&[], &["*.service"])).await?;
-        let commands = stream::iter(listed)
+        // What is only mentioned by others, or switched off, has no command.
+        let loaded = listed.into_iter().filter(|unit| !matches!(unit.2.as_str(), "not-found" | "masked"));
+        let commands = stream::iter(loaded)
             .map(|unit| async move {
-                let proxy = zbus::Proxy::new(
-                    connection,
-                    "org.freedesktop.systemd1",
-                    unit.6.clone(),
-                    "org.freedesktop.systemd1.Service",
-                )
-                .await?;
+                // With a cache it would read every property of the unit and subscribe to their changes.
+                let proxy = zbus::proxy::Builder::<zbus::Proxy<'_>>::new(connection)
+                    .destination("org.freedesktop.systemd1")
+                    .path(unit.6.clone())
+                    .interface("org.freedesktop.systemd1.Service")
+                    .cache_properties(CacheProperties::No)
+                    .build()
+                    .await?;
                 // One that was unloaded meanwhile has no command.
                 let exec: Vec<Exec> = proxy.get_property("ExecStart").await.unwrap_or_default();
                 Ok::<_, zbus::Error>((unit.6, exec))
@@ -216,22 +222,19 @@ impl Init for SystemBus {
             Err(error) => return Err(Missing::new(BOOTED, error, "run as root")),
         }
         let manager = self.manager().await?;
-        let mut paths = Vec::new();
-        for name in names {
-            paths.push(bounded(name, READ_DEADLINE, manager.load_unit(name)).await?);
-        }
+        let load = try_join_all(names.iter().map(|name| bounded(name, READ_DEADLINE, manager.load_unit(name))));
+        let (mut paths, naming) = tokio::try_join!(load, self.naming(words))?;
         let usual = paths.len();
-        for path in self.naming(words).await? {
+        for path in naming {
             if !paths.contains(&path) {
                 paths.push(path);
             }
         }
+        let read = paths.into_iter().enumerate().map(|(n, path)| self.unit(path, n < usual));
         let mut units: Vec<Unit> = Vec::new();
-        for (n, path) in paths.into_iter().enumerate() {
-            if let Some(unit) = self.unit(path, n < usual).await?
-                // Two names may be aliases of one unit.
-                && !units.iter().any(|u| u.name == unit.name)
-            {
+        for unit in try_join_all(read).await?.into_iter().flatten() {
+            // Two names may be aliases of one unit.
+            if !units.iter().any(|u| u.name == unit.name) {
                 units.push(unit);
             }
         }

@@ -33,7 +33,7 @@ pub struct TlsProber {
     stage: Duration,
     /// Trust the certificates of this PEM file instead of the host's.
     only: Option<PathBuf>,
-    /// The host's trusted certificates, read at the first probe: not every command probes.
+    /// The host's trusted certificates, read before the first probe: not every command probes.
     config: OnceCell<Result<Arc<ClientConfig>, String>>,
 }
 
@@ -79,6 +79,11 @@ impl TlsProber {
 
 #[async_trait]
 impl Prober for TlsProber {
+    async fn prepare(&self) {
+        // What goes wrong here is told by each probe.
+        let _ = self.config().await;
+    }
+
     async fn probe(&self, addr: SocketAddr, host: &str, ask: HttpAsk) -> ReachOutcome {
         let tcp = match timeout(self.stage, TcpStream::connect(addr)).await {
             Ok(Ok(tcp)) => tcp,
