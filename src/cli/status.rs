@@ -92,7 +92,7 @@ fn verdict(saved: Option<&Saved>, running: Option<bool>) -> Verdict {
             Decision::Restart { .. } | Decision::Repair { .. } => saved.words.clone(),
             other => report::headline(other, &[]),
         },
-        reasons: down.into_iter().chain(decision.reasons().iter().cloned()).collect(),
+        reasons: decision.reasons().iter().cloned().chain(down).collect(),
     }
 }
 

@@ -90,7 +90,7 @@ pub(super) fn on_ready(value: &Value<'_>) -> Parsed<OnReady> {
 pub(super) fn windows(value: &Value<'_>) -> Parsed<Vec<Window>> {
     list(value, 32, |item| match string(item)?.parse::<Window>() {
         Ok(window) => Ok(window),
-        Err(why) => found(item, &cut(&why)),
+        Err(why) => found(item, &text::cut(&text::clean(&why), 200)),
     })
 }
 

@@ -410,11 +410,21 @@ impl Driver {
     /// Into the time line and the journal.
     fn note(&mut self, kind: Kind, text: impl Into<String>) {
         let text = text.into();
-        let phase = words::phase(&self.saved.state.phase);
+        let state = words::phase(&self.saved.state.phase);
+        // The names under which the journal's catalog knows what matters. Restarts have theirs in the run's own unit.
+        let event = match (kind, &self.saved.decision) {
+            (Kind::Ready, _) => Some("endpoints-ready"),
+            (Kind::EndpointsGone, _) => Some("endpoints-gone"),
+            (Kind::ReloadRefused, _) => Some("configuration-refused"),
+            (Kind::Unknown, _) => Some("blocked"),
+            (Kind::Blocked, Some(Decision::Refuse { .. })) => Some("refused"),
+            _ => None,
+        };
+        let (kind_id, why) = (kind.id(), event.map(|_| text.as_str()));
         match kind {
-            Kind::Broken | Kind::NotVerified => tracing::error!(kind = kind.id(), state = phase, "{text}"),
-            kind if kind.warns() => tracing::warn!(kind = kind.id(), state = phase, "{text}"),
-            _ => tracing::info!(kind = kind.id(), state = phase, "{text}"),
+            Kind::Broken | Kind::NotVerified => tracing::error!(kind = kind_id, state, event, why, "{text}"),
+            kind if kind.warns() => tracing::warn!(kind = kind_id, state, event, why, "{text}"),
+            _ => tracing::info!(kind = kind_id, state, event, why, "{text}"),
         }
         self.saved.add(Timestamp::now(), &Note { kind, text });
     }
