@@ -7,8 +7,8 @@ use super::{
     Policy, hooks, notify,
     saved::{self, LastRun, Saved},
     schedule::{self, Pace},
-    state::{Doing, Input, Kind, Moment, Note, Phase},
-    step, words,
+    state::{Doing, Input, Kind, Moment, Phase},
+    step,
     work::{self, Look, Message},
 };
 use crate::{
@@ -54,13 +54,13 @@ pub enum WatchError {
     Store(#[from] StoreError),
 }
 
-struct Driver {
+pub(super) struct Driver {
     source: Source,
-    settings: Settings,
+    pub(super) settings: Settings,
     ports: Ports,
-    policy: Policy,
+    pub(super) policy: Policy,
     program: PathBuf,
-    saved: Saved,
+    pub(super) saved: Saved,
     /// The control plane's names at the last look.
     names: Vec<NameFact>,
     /// Whether the last look found them not all to be endpoints, so that it takes a change of theirs to be ready.
@@ -73,9 +73,9 @@ struct Driver {
     events: Option<AbortHandle>,
     event_sender: mpsc::Sender<String>,
     /// What was last said of the files and the configuration, so that it is said once.
-    record_trouble: Option<String>,
-    config_trouble: Option<String>,
-    said: String,
+    pub(super) record_trouble: Option<String>,
+    pub(super) config_trouble: Option<String>,
+    pub(super) said: String,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -126,7 +126,7 @@ async fn only_one(settings: &Settings) -> Result<Lock, WatchError> {
 }
 
 /// Milliseconds since boot, sleep included; no setting of the clock touches it.
-fn up_ms() -> u64 {
+pub(super) fn up_ms() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     let millis = now.tv_sec.saturating_mul(1_000).saturating_add(now.tv_nsec / 1_000_000);
     u64::try_from(millis).unwrap_or(0)
@@ -262,7 +262,7 @@ impl Driver {
         let intent = Files(&self.settings).intent();
         // Whoever is at it holds the lock.
         let interrupted = intent.exists()
-            && up_ms() >= self.saved.state.not_before_ms
+            && self.saved.state.may_take_up(up_ms())
             && matches!(Lock::take(&Files(&self.settings).lock()), Ok(Some(_)));
         if interrupted {
             let run = match store::read::<SavedIntent>(&intent) {
@@ -329,12 +329,21 @@ impl Driver {
 
     fn looked(&mut self, check: Check) {
         self.looking = None;
+        if self.saved.state.phase.at_work() {
+            return;
+        }
         let Check { observation, assessment, decision } = check;
         self.full_look_ms = up_ms();
         self.names_decide = assessment.endpoint_set.0.is_empty() && matches!(decision, Decision::Waiting { .. });
         self.names = observation.names;
         self.names.retain(|name| name.service.is_control_plane());
         let ttl_s = self.names.iter().filter_map(|n| n.answer.max_ttl_s()).max();
+        let was = self.saved.state.instance_id.as_ref();
+        if was.is_some() && assessment.instance_id.is_some() && was != assessment.instance_id.as_ref() {
+            // A new host from the image of another: what was seen and done there is not this one's.
+            self.saved = Saved { boot_id: self.saved.boot_id.clone(), ..Saved::default() };
+            self.note(Kind::Started, "this is another instance: starting with a clean memory");
+        }
         self.saved.decision = Some(decision.clone());
         self.step(&Input::Looked { decision, ttl_s, instance_id: assessment.instance_id });
         // A step may have asked for another look sooner.
@@ -405,71 +414,5 @@ impl Driver {
         }
         self.keep();
         notify::ready();
-    }
-
-    /// Into the time line and the journal.
-    fn note(&mut self, kind: Kind, text: impl Into<String>) {
-        let text = text.into();
-        let state = words::phase(&self.saved.state.phase);
-        // The names under which the journal's catalog knows what matters. Restarts have theirs in the run's own unit.
-        let event = match (kind, &self.saved.decision) {
-            (Kind::Ready, _) => Some("endpoints-ready"),
-            (Kind::EndpointsGone, _) => Some("endpoints-gone"),
-            (Kind::ReloadRefused, _) => Some("configuration-refused"),
-            (Kind::Unknown, _) => Some("blocked"),
-            (Kind::Blocked, Some(Decision::Refuse { .. })) => Some("refused"),
-            _ => None,
-        };
-        let (kind_id, why) = (kind.id(), event.map(|_| text.as_str()));
-        match kind {
-            Kind::Broken | Kind::NotVerified => tracing::error!(kind = kind_id, state, event, why, "{text}"),
-            kind if kind.warns() => tracing::warn!(kind = kind_id, state, event, why, "{text}"),
-            _ => tracing::info!(kind = kind_id, state, event, why, "{text}"),
-        }
-        self.saved.add(Timestamp::now(), &Note { kind, text });
-    }
-
-    /// Writes the words where they last. The service goes on without: what needs a record refuses by itself.
-    fn keep(&mut self) {
-        self.saved.at = Some(Timestamp::now());
-        self.saved.words = self.words();
-        let written = store::write(&saved::path(&self.settings), &self.saved);
-        let trouble = written.err().map(|error| error.to_string());
-        if trouble != self.record_trouble {
-            self.record_trouble = trouble.clone();
-            match trouble {
-                Some(error) => self.note(Kind::Record, format!("what the service sees cannot be recorded: {error}")),
-                None => self.note(Kind::Record, "what the service sees can be recorded again"),
-            }
-        }
-        self.publish();
-    }
-
-    /// For whoever asks: `hostagent status` reads this file; what else tells of the state (metrics, inventory) is
-    /// written from here, too.
-    fn publish(&mut self) {
-        self.saved.at = Some(Timestamp::now());
-        self.saved.words = self.words();
-        if let Err(error) = store::write(&saved::live_path(&self.settings), &self.saved) {
-            tracing::debug!(%error, "the live words could not be written");
-        }
-    }
-
-    fn words(&self) -> String {
-        let now = Timestamp::now();
-        let words = words::status(&self.saved.state, self.saved.decision.as_ref(), up_ms(), now, &self.policy);
-        match &self.config_trouble {
-            Some(error) => format!("{words}; configuration refused: {error}"),
-            None => words,
-        }
-    }
-
-    /// One line for `systemctl status`, when it is another one.
-    fn tell(&mut self) {
-        let words = self.words();
-        if words != self.said {
-            notify::status(&words);
-            self.said = words;
-        }
     }
 }

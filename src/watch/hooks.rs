@@ -17,9 +17,6 @@ const KEPT: u64 = 4_096;
 /// So many hooks are run; more is a mistake, and a veto.
 const MOST: usize = 32;
 
-/// The longest that [`ask`] takes.
-pub const LONGEST: Duration = Duration::from_secs(30 * 32 + 30);
-
 /// Runs the hooks in the order of their names; `None` is "go", else who vetoed and what it said.
 ///
 /// A directory that is not there holds no hooks. One that cannot be read vetoes: what the operator meant is not known.

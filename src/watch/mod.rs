@@ -7,6 +7,7 @@
 //! | [`splay`], [`schedule`] | how long a host waits before it acts; when to look next |
 //! | [`words`] | states in words a person can read in `systemctl status` |
 //! | [`saved`] | the last words on disk: state and time line |
+//! | [`record`] | what is told of it: journal, systemd, the words on disk |
 //! | [`hooks`], [`notify`] | programs that may veto; what systemd is told |
 //! | [`work`], [`driver`] | what takes time; the loop around it all: timers, signals, events, the hand-off |
 //!
@@ -16,6 +17,7 @@
 pub mod driver;
 pub mod hooks;
 pub mod notify;
+mod record;
 pub mod saved;
 pub mod schedule;
 pub mod splay;

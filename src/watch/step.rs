@@ -76,7 +76,7 @@ pub fn step(state: &State, input: &Input, moment: &Moment, policy: &Policy) -> (
         }
         Input::RunLost { .. } => {}
         Input::Interrupted { run } => {
-            if !next.phase.at_work() && moment.up_ms >= next.not_before_ms {
+            if !next.phase.at_work() && next.may_take_up(moment.up_ms) {
                 effects.note(Kind::Acting, format!("run {run} was interrupted; finishing it"));
                 next.phase = Phase::Acting { endpoints: EndpointSet::default(), run: None, recovering: true };
                 effects.doing = Some(Doing::TakeUp);
@@ -338,6 +338,11 @@ impl State {
             let endpoints = endpoints.clone();
             self.tried.retain(|tried| *tried != endpoints);
         }
+    }
+
+    /// Whether an interrupted run may be taken up: at once after the first failure, because the agent may be down.
+    pub(super) fn may_take_up(&self, now_ms: u64) -> bool {
+        self.failures <= 1 || now_ms >= self.not_before_ms
     }
 
     fn back_off(&mut self, now_ms: u64) {

@@ -290,3 +290,22 @@ fn what_others_do_to_the_agent_opens_the_question_again() {
         assert_eq!(s.times_said("restarting the agent for"), 1, "{}", s.said());
     });
 }
+
+#[test]
+fn what_cannot_be_recorded_is_not_done_and_said_once() {
+    served("", |s| {
+        s.until_state("observing");
+        let agent = s.agent();
+        s.host.exec(&["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", "/var/lib/hostagent"]).ok();
+        s.endpoints_appear();
+        s.until_said("nothing was touched: ");
+        assert!(s.said().contains("a restart must be recorded before it is made"), "{}", s.said());
+        assert_eq!(s.times_said("what the service sees cannot be recorded"), 1, "{}", s.said());
+        assert_eq!(s.agent(), agent);
+        s.host.exec(&["umount", "/var/lib/hostagent"]).ok();
+        // By itself it would try again within a minute or two.
+        s.host.exec(&["systemctl", "restart", "hostagent"]).ok();
+        s.until_said("the agent was moved, and that is proved");
+        s.is_private();
+    });
+}
