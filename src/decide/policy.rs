@@ -33,6 +33,11 @@ fn within(at: Timestamp, now: Timestamp, seconds: i64) -> bool {
     now.duration_since(at) < SignedDuration::from_secs(seconds)
 }
 
+/// Restarts of the last 24 hours that count against the budget.
+pub fn spent_today(history: &History, instance_id: Option<&str>, now: Timestamp) -> usize {
+    counted(history, instance_id).filter(|r| within(r.at, now, DAY_S)).count()
+}
+
 /// Why no restart may be made now; empty when one may.
 ///
 /// A repair has a budget and a cool-down against other repairs, so that it cannot become a loop; an earlier restart

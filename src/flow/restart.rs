@@ -52,6 +52,9 @@ async fn move_over(run: &Run<'_>) -> RunResult {
     let (first, assessment) = run.look().await;
     let decision = decide_here(&assessment, &first, run.settings, run.allow_repair);
     run.tell(Event::Observed { verdict: word(&decision) });
+    if run.recover_only {
+        return run.ended(decision, Some(first));
+    }
     let plan = match &decision {
         Decision::Restart { plan } => plan,
         Decision::Repair { plan } if run.allow_repair => plan,
