@@ -332,7 +332,7 @@ impl Driver {
         if self.saved.state.phase.at_work() {
             return;
         }
-        let Check { observation, assessment, decision } = check;
+        let Check { observation, assessment, decision, .. } = check;
         self.full_look_ms = up_ms();
         self.names_decide = assessment.endpoint_set.0.is_empty() && matches!(decision, Decision::Waiting { .. });
         self.names = observation.names;
