@@ -13,7 +13,7 @@ use crate::{
 };
 use std::{future::Future, time::Duration};
 use tokio::{
-    sync::watch,
+    sync::{oneshot, watch},
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval},
 };
@@ -23,10 +23,9 @@ const EVERY: Duration = Duration::from_millis(25);
 
 /// Looks under way; [`Sampler::finish`] ends them.
 pub struct Sampler {
-    stop: watch::Sender<bool>,
-    agent: JoinHandle<Option<f64>>,
-    websockets: JoinHandle<Option<f64>>,
-    rules: JoinHandle<Option<f64>>,
+    agent: Looks,
+    websockets: Looks,
+    rules: Looks,
 }
 
 impl Sampler {
@@ -35,9 +34,7 @@ impl Sampler {
     /// `before` is the host as it was last seen: while two of the connections the agent held then stand, its
     /// websockets count as up.
     pub fn start(ports: &Ports, settings: &Settings, endpoints: &EndpointSet, before: &Observation) -> Self {
-        let (stop, stopped) = watch::channel(false);
         let (answers, answering) = watch::channel(true);
-        let agent = Agent { ports: ports.clone(), answers };
         let websockets = Websockets {
             ports: ports.clone(),
             container: settings.agent.container.clone(),
@@ -46,24 +43,37 @@ impl Sampler {
             answering: answering.clone(),
             pid: agent_pid(before),
         };
-        let rules = Rules { ports: ports.clone(), answering, last: None, back_again: false };
         Self {
-            stop,
-            agent: tokio::spawn(gap(stopped.clone(), agent)),
-            websockets: tokio::spawn(gap(stopped.clone(), websockets)),
-            rules: tokio::spawn(gap(stopped, rules)),
+            agent: Looks::start(Agent { ports: ports.clone(), answers }),
+            websockets: Looks::start(websockets),
+            rules: Looks::start(Rules { ports: ports.clone(), answering, last: None, back_again: false }),
         }
     }
 
     /// Ends the looks and tells what was seen.
     pub async fn finish(self) -> Outage {
-        let _ = self.stop.send(true);
-        Outage {
-            agent_s: self.agent.await.ok().flatten(),
-            websockets_s: self.websockets.await.ok().flatten(),
-            credential_rules_s: self.rules.await.ok().flatten(),
-            resolution_s: EVERY.as_secs_f64(),
-        }
+        // The others go by whether the agent answers, so its last look comes first.
+        let agent_s = self.agent.end().await;
+        let (websockets_s, credential_rules_s) = tokio::join!(self.websockets.end(), self.rules.end());
+        Outage { agent_s, websockets_s, credential_rules_s, resolution_s: EVERY.as_secs_f64() }
+    }
+}
+
+/// Looks at one thing until they are ended.
+struct Looks {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Option<f64>>,
+}
+
+impl Looks {
+    fn start(thing: impl Look) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        Self { stop, task: tokio::spawn(gap(stopped, thing)) }
+    }
+
+    async fn end(self) -> Option<f64> {
+        let _ = self.stop.send(());
+        self.task.await.ok().flatten()
     }
 }
 
@@ -161,15 +171,20 @@ impl Look for Rules {
 }
 
 /// The longest time between a look that found it gone and the next that found it there; 0 when it was never gone,
-/// `None` when no look could tell or it never came back.
-async fn gap(mut stop: watch::Receiver<bool>, mut thing: impl Look) -> Option<f64> {
+/// `None` when no look could tell or it never came back. What is still gone at the end is looked at once more then:
+/// whoever ends the looks may have seen it come back since.
+async fn gap(mut stopped: oneshot::Receiver<()>, mut thing: impl Look) -> Option<f64> {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut told, mut gone_since, mut longest) = (false, None::<Instant>, 0.0_f64);
-    loop {
+    let mut last = false;
+    while !last {
         tokio::select! {
-            _ = stop.changed() => break,
+            _ = &mut stopped => last = true,
             _ = ticks.tick() => {}
+        }
+        if last && gone_since.is_none() {
+            break;
         }
         match thing.look().await {
             None => {}
@@ -186,4 +201,45 @@ async fn gap(mut stop: watch::Receiver<bool>, mut thing: impl Look) -> Option<f6
         }
     }
     (told && gone_since.is_none()).then_some(longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    /// Tells these, one at each look, and then nothing more.
+    struct Script(VecDeque<Option<bool>>, Option<oneshot::Sender<()>>);
+
+    impl Look for Script {
+        async fn look(&mut self) -> Option<bool> {
+            let told = self.0.pop_front();
+            // The end comes while there is one look left to make.
+            if self.0.len() <= 1 {
+                drop(self.1.take());
+            }
+            told.flatten()
+        }
+    }
+
+    async fn seconds(looks: &[Option<bool>]) -> Option<f64> {
+        let (stop, stopped) = oneshot::channel();
+        gap(stopped, Script(looks.iter().copied().collect(), Some(stop))).await
+    }
+
+    #[tokio::test]
+    async fn a_gap_needs_an_end() {
+        const YES: Option<bool> = Some(true);
+        const NO: Option<bool> = Some(false);
+        assert_eq!(seconds(&[YES, YES, YES]).await, Some(0.0), "never gone");
+        assert!(seconds(&[YES, NO, None, YES, YES, YES]).await.is_some_and(|s| s > 0.0), "gone and back");
+        assert_eq!(seconds(&[YES, NO, NO, NO]).await, None, "never back");
+        assert_eq!(seconds(&[None, None, None]).await, None, "no look could tell");
+    }
+
+    #[tokio::test]
+    async fn what_comes_back_at_the_very_end_is_seen() {
+        let seen = seconds(&[Some(true), Some(false), Some(true)]).await;
+        assert!(seen.is_some(), "it was there at the last look: {seen:?}");
+    }
 }

@@ -17,7 +17,7 @@ use crate::{
     },
     ports::Ports,
 };
-use futures_util::FutureExt;
+use futures_util::FutureExt as _;
 use std::{future::Future, sync::Mutex, time::Duration};
 use tokio::{net::TcpStream, time::Instant};
 
@@ -34,20 +34,28 @@ pub struct Ask {
 pub async fn look(ports: &Ports, settings: &Settings, ask: &Ask) -> Observation {
     let at = jiff::Timestamp::now();
     let clock = Stopwatch::default();
-    // Everything that waits for nothing runs beside the two chains.
-    let words = agent::words(settings);
+    // What waits for nothing.
     let aside = async {
         tokio::join!(
-            clock.time("units", ports.init.units(&settings.agent.units, &words)),
+            clock.time("instance", ports.metadata.instance()),
             clock.time("workloads", ports.engine.workloads(&settings.agent.container)),
             clock.time("tasks", ports.introspect.tasks()),
             clock.time("credentials", credentials(ports, settings)),
             prepare(ports, ask),
         )
     };
-    // What others wait for: each starts as soon as all that it needs is there.
+    // What others wait for, each of which begins as soon as all that it needs is there.
+    let words = agent::words(settings);
+    let units = clock.time("units", ports.init.units(&settings.agent.units, &words)).shared();
     let container = clock.time("container", ports.engine.agent(&settings.agent.container)).shared();
     let introspection = clock.time("introspection", ports.introspect.metadata()).shared();
+    let found = async {
+        let (container, units) = tokio::join!(container.clone(), units);
+        let systemd: Fact<_> = units.into();
+        let presence = agent::presence(container, &systemd);
+        let files = agent::files(settings, &presence).await;
+        (systemd, presence, files)
+    };
     let version = async {
         let (container, introspection) = tokio::join!(container.clone(), introspection.clone());
         clock.time("version", agent::version(ports, &container, &introspection)).await
@@ -59,11 +67,10 @@ pub async fn look(ports: &Ports, settings: &Settings, ask: &Ask) -> Observation 
         let names = names::look_and_probe(ports, settings, &ask.services, &place, &clock).await;
         Some((place, names))
     };
-    let agent_chain =
-        async { tokio::join!(container.clone(), introspection.clone(), version, sockets, discovery, speculative) };
-    let (aside, chain, instance) = tokio::join!(aside, agent_chain, clock.time("instance", ports.metadata.instance()));
-    let (units, workloads, tasks, credentials, ()) = aside;
-    let (container, introspection, version, mut sockets, discovery, speculative) = chain;
+    let (aside, found, version, mut sockets, discovery, speculative) =
+        tokio::join!(aside, found, version, sockets, discovery, speculative);
+    let (instance, workloads, tasks, credentials, ()) = aside;
+    let (systemd, presence, (cache, persistence, config_file)) = found;
     let instance: Fact<Instance> = instance.into();
 
     let (names, reach) = match (instance.known().map(names::Where::from), speculative) {
@@ -73,17 +80,14 @@ pub async fn look(ports: &Ports, settings: &Settings, ask: &Ask) -> Observation 
         (Some(place), Some((guess, seen))) if guess == place => seen,
         (Some(place), _) => names::look_and_probe(ports, settings, &ask.services, &place, &clock).await,
     };
-    let systemd: Fact<_> = units.into();
-    let presence = agent::presence(container, &systemd);
     if let Fact::Known(Presence::HostProcess { pid, .. }) = &presence {
         sockets = ports.sockets.established(*pid).await.into();
     }
-    let (cache, persistence, config_file) = agent::files(settings, &presence).await;
     Observation {
         at,
         agent: crate::facts::AgentFacts {
             presence,
-            introspection: introspection.into(),
+            introspection: introspection.await.into(),
             tasks: tasks.into(),
             version,
             cache,
@@ -102,10 +106,11 @@ pub async fn look(ports: &Ports, settings: &Settings, ask: &Ask) -> Observation 
     }
 }
 
-/// What probing needs is made ready while the names are still being looked up.
+/// What probing needs is made ready while the names are still being looked up. Should a disk hang, probing tells.
 async fn prepare(ports: &Ports, ask: &Ask) {
+    const DEADLINE: Duration = Duration::from_secs(5);
     if !ask.services.is_empty() {
-        ports.prober.prepare().await;
+        let _ = tokio::time::timeout(DEADLINE, ports.prober.prepare()).await;
     }
 }
 

@@ -139,7 +139,10 @@ async fn forward(from: Arc<Tun>, to: Arc<Tun>, delay_ms: Arc<AtomicU64>) -> Resu
     };
     let writing = async move {
         while let Some((due, packet)) = receiver.recv().await {
-            sleep_until(due).await;
+            // Even a sleep until now lasts until the timer's next millisecond.
+            if due > Instant::now() {
+                sleep_until(due).await;
+            }
             // Refused while the other device is still down: lost, as on any wire.
             if let Err(error) = to.send(&packet).await
                 && error.raw_os_error() != Some(rustix::io::Errno::IO.raw_os_error())
