@@ -36,6 +36,15 @@ fn io_error<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
     move |source| StoreError::Io { verb, path: path.to_owned(), source }
 }
 
+/// The system's own error, without the random name of a temporary file: the same trouble reads the same each time.
+fn plain(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    match text.split_once(" at path \"") {
+        Some((what, _)) => io::Error::new(error.kind(), what),
+        None => error,
+    }
+}
+
 /// Reads a JSON file; `None` when it is not there.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
     let bytes = match fs::read(path) {
@@ -52,7 +61,7 @@ pub fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), StoreError> {
     fs::create_dir_all(dir).map_err(io_error("create", dir))?;
     let text =
         serde_json::to_vec_pretty(value).map_err(|source| StoreError::Damaged { path: path.to_owned(), source })?;
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(io_error("write in", dir))?;
+    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(plain).map_err(io_error("write in", dir))?;
     file.write_all(&text).map_err(io_error("write", path))?;
     file.as_file().sync_all().map_err(io_error("sync", path))?;
     file.persist(path).map_err(|error| io_error("replace", path)(error.error))?;
@@ -130,6 +139,14 @@ mod tests {
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0, "no temporary file is left");
+    }
+
+    #[test]
+    fn the_same_trouble_reads_the_same() {
+        // No file can be made under /proc, whoever asks.
+        let error = || write(Path::new("/proc/self/history.json"), &1).unwrap_err().to_string();
+        assert_eq!(error(), error());
+        assert!(error().contains("/proc/self") && !error().contains(".tmp"), "{}", error());
     }
 
     #[test]
