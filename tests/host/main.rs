@@ -9,3 +9,4 @@ mod mending;
 mod owners;
 mod refusals;
 mod scene;
+mod unit;
