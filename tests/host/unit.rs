@@ -16,7 +16,7 @@ const UNITS: [(&str, &str); 5] = [
 /// As on distributions whose cloud-final.service ends after multi-user.target: the cycle an `After=` could make.
 const CLOUD_FINAL: &str = "[Unit]\nAfter=multi-user.target\n\
     [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n[Install]\nWantedBy=cloud-init.target\n";
-const CLOUD_INIT: &str = "[Unit]\nDescription=cloud-init\n[Install]\nWantedBy=multi-user.target\n";
+const CLOUD_INIT: &str = "[Unit]\nAfter=multi-user.target\n[Install]\nWantedBy=multi-user.target\n";
 
 fn installed() -> HostOptions {
     let files = UNITS.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
@@ -70,8 +70,10 @@ fn the_unit_is_sound_hardened_and_in_nobodys_way() {
         let (wants, after) = if after.contains("Wants=") { (after, wants) } else { (wants, after) };
         assert!(wants.contains("hostagent.service"), "boot starts it: {boot}");
         assert!(after.contains("ecs.service") && !after.contains("hostagent.service"), "and does not wait: {boot}");
-        let cycle = s.host.sh("systemd-analyze verify --man=no multi-user.target 2>&1 | grep -i cycle");
-        assert_eq!(cycle.stdout, "", "an ordering cycle");
+        let cycle =
+            s.host.sh("systemd-analyze verify --man=no multi-user.target 2>&1 | grep 'Found ordering cycle'").stdout;
+        // ecs.service, which is after cloud-final.service alone, is caught in the cycle: such a boot is what this is.
+        assert!(cycle.contains("ecs.service") && !cycle.contains("hostagent"), "{cycle}");
     });
 }
 
@@ -80,20 +82,20 @@ fn everything_is_seen_and_done_from_inside_the_sandbox() {
     scene(installed(), |s| {
         s.endpoints_appear();
         let outside = s.expect(10, &["check", "--require", "all", "--format", "json"]);
-        let inside_ = inside(s, "check --require all --format json");
-        let [outside, inside_]: [Value; 2] = [outside, inside_].map(|text| serde_json::from_str(&text).expect(&text));
+        let within = inside(s, "check --require all --format json");
+        let [outside, within]: [Value; 2] = [outside, within].map(|text| serde_json::from_str(&text).expect(&text));
         let mut missing = Vec::new();
-        unknown(&inside_["observation"], "observation", &mut missing);
-        assert!(inside_["observation"]["credentials"]["known"]["rules"]["known"].is_object(), "{inside_}");
-        assert!(inside_["observation"]["sockets"]["known"].as_array().is_some_and(|s| !s.is_empty()), "{inside_}");
+        unknown(&within["observation"], "observation", &mut missing);
+        assert!(within["observation"]["credentials"]["known"]["rules"]["known"].is_object(), "{within}");
+        assert!(within["observation"]["sockets"]["known"].as_array().is_some_and(|s| !s.is_empty()), "{within}");
         assert_eq!(missing, Vec::<String>::new(), "not seen from inside");
         for part in ["verdict", "exit_code", "headline", "reasons", "services", "findings", "connections"] {
-            let sorted = |v: &Value| {
-                let mut v = v[part].clone();
-                strip_ttl(&mut v);
-                v
+            let of = |answer: &Value| {
+                let mut part = answer[part].clone();
+                without_ttls(&mut part);
+                part
             };
-            assert_eq!(sorted(&inside_), sorted(&outside), "{part}");
+            assert_eq!(of(&within), of(&outside), "{part}");
         }
         // The control: without the capability the sockets of the agent cannot be seen, so the test can tell.
         s.host.write(
@@ -114,13 +116,13 @@ fn everything_is_seen_and_done_from_inside_the_sandbox() {
 }
 
 /// TTLs run down between two looks.
-fn strip_ttl(value: &mut Value) {
+fn without_ttls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.remove("ttl_s");
-            fields.values_mut().for_each(strip_ttl);
+            fields.values_mut().for_each(without_ttls);
         }
-        Value::Array(items) => items.iter_mut().for_each(strip_ttl),
+        Value::Array(items) => items.iter_mut().for_each(without_ttls),
         _ => {}
     }
 }
