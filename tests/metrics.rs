@@ -35,6 +35,7 @@ fn python() -> Option<&'static str> {
     ["/usr/bin/python3", "python3"].into_iter().find(has)
 }
 
+type Labels = Vec<(String, String)>;
 type Family = (String, String, Vec<(String, BTreeMap<String, String>, f64)>);
 
 fn scraped(python: &str, text: &str) -> Vec<Family> {
@@ -170,7 +171,7 @@ fn what_is_not_known_is_left_out() {
 
 /// Reads the format by its grammar, stricter than Prometheus: each family once, head first, no sample twice.
 /// Gives the samples as (name, labels).
-fn check(text: &str) -> Result<BTreeSet<(String, Vec<(String, String)>)>, String> {
+fn check(text: &str) -> Result<BTreeSet<(String, Labels)>, String> {
     let (mut samples, mut families, mut open) = (BTreeSet::new(), BTreeSet::new(), String::new());
     if !text.ends_with('\n') {
         return Err("no line end".into());
@@ -207,7 +208,7 @@ fn check(text: &str) -> Result<BTreeSet<(String, Vec<(String, String)>)>, String
 }
 
 /// The labels up to the closing brace, and what follows it.
-fn labels(mut rest: &str) -> Result<(Vec<(String, String)>, &str), String> {
+fn labels(mut rest: &str) -> Result<(Labels, &str), String> {
     let mut labels = Vec::new();
     loop {
         let (name, quoted) = rest.split_once("=\"").ok_or("no label")?;
