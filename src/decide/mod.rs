@@ -15,7 +15,7 @@ pub use history::*;
 pub use needs::{about_the_agent, answer};
 pub use permit::{Ask, FRESH_S, Permit, permit};
 pub use plan::*;
-pub use policy::Policy;
+pub use policy::{Policy, spent_today};
 
 use crate::assess::{Assessment, Condition, Finding, Need, Ownership, Severity};
 use crate::facts::{Observation, Presence};

@@ -33,11 +33,9 @@ fn within(at: Timestamp, now: Timestamp, seconds: i64) -> bool {
     now.duration_since(at) < SignedDuration::from_secs(seconds)
 }
 
-impl History {
-    /// How many restarts of the last 24 hours count against the budget of this instance.
-    pub fn made_within_a_day(&self, instance_id: Option<&str>, now: Timestamp) -> u64 {
-        counted(self, instance_id).filter(|r| within(r.at, now, DAY_S)).count() as u64
-    }
+/// Restarts of the last 24 hours that count against the budget.
+pub fn spent_today(history: &History, instance_id: Option<&str>, now: Timestamp) -> usize {
+    counted(history, instance_id).filter(|r| within(r.at, now, DAY_S)).count()
 }
 
 /// Why no restart may be made now; empty when one may.

@@ -5,7 +5,7 @@
 
 use crate::{
     assess::{Assessment, NamePath, Path as Way, Readiness},
-    decide::{Decision, History, RecordedOutcome},
+    decide::{Decision, History, RecordedOutcome, spent_today},
     facts::Observation,
     progress::Outage,
     text::clean,
@@ -128,8 +128,7 @@ impl MetricsView {
             restarts: records.map(restarts).unwrap_or_default(),
             outage_s: gone.into_iter().filter_map(|(what, s)| Some((what.to_owned(), s?))).collect(),
             budget_left: history.map(|h| {
-                let made = h.made_within_a_day(instance, service.now);
-                u64::from(service.budget_per_day).saturating_sub(made)
+                u64::from(service.budget_per_day).saturating_sub(spent_today(h, instance, service.now) as u64)
             }),
             decision: OneOf::new(decision_word(decision), &DECISIONS),
             state: service.state.clone(),
