@@ -13,6 +13,7 @@
 //! | [`act`] | carries a permitted plan out; hands a run off to a unit of its own |
 //! | [`verify`] | before and after → whether it moved, and moved nothing else |
 //! | [`flow`], [`progress`] | the one place that runs all of it, and what a run tells meanwhile |
+//! | [`watch`] | the service: its states, its waits, what it tells systemd |
 //! | [`report`] | results as text for people, as JSON, and in the size SSM shows |
 //! | [`cli`] | the command line, one file a command |
 //! | [`logging`], [`events`], [`text`] | events to stderr or the journal, and which matter; text from outside made harmless |
@@ -36,3 +37,4 @@ pub mod progress;
 pub mod report;
 pub mod text;
 pub mod verify;
+pub mod watch;

@@ -6,8 +6,9 @@ use hostagent::{
     config::{Loaded, Settings, Source, load},
     decide::{EndpointSet, Method, Plan, Reason},
     report::{
-        AddressView, AgentView, CheckReport, CheckView, ConnectionView, FindingView, Format, Look, Outage, PlanReport,
-        Render, RestartReport, ServiceView, Severity, Verdict, Word, plan_steps, render, ssm,
+        AddressView, AgentView, BudgetView, CheckReport, CheckView, ConnectionView, FindingView, Format, Look, Outage,
+        PlanReport, Render, RestartReport, ServiceState, ServiceView, Severity, StatusReport, TimeLineView, Verdict,
+        Word, plan_steps, render, ssm,
     },
     text,
 };
@@ -246,6 +247,52 @@ fn the_ssm_page_says_when_the_file_cannot_be_written() {
     );
 }
 
+fn status() -> StatusReport {
+    let at = |s: i64| jiff::Timestamp::from_second(1_795_000_000 + s).unwrap();
+    let entry = |s, kind: &str, text: &str| TimeLineView { at: at(s), kind: kind.into(), text: text.into() };
+    StatusReport {
+        verdict: Verdict {
+            verdict: Word::Waiting,
+            exit_code: 11,
+            headline: "ecs-a.eu-west-1.amazonaws.com leads to public addresses".into(),
+            reasons: vec![
+                reason("not-private", "ecs-a.eu-west-1.amazonaws.com leads to public addresses", "create the endpoint"),
+                reason(
+                    "service-down",
+                    "the service is not running; these are its last words",
+                    "systemctl start hostagent",
+                ),
+            ],
+        },
+        service: ServiceState::Stopped,
+        state: Some("observing".into()),
+        words: Some("waiting for endpoints: ecs-a.eu-west-1.amazonaws.com leads to public addresses".into()),
+        since: Some(at(0)),
+        looked_at: Some(at(3_600)),
+        next_look: None,
+        last_words_at: Some(at(3_605)),
+        instance: Some("i-0f00dfacade00001".into()),
+        paused: true,
+        budget: Some(BudgetView { allowed: 2, used: 0, left: 2 }),
+        time_line: vec![
+            entry(0, "started", "hostagent watches"),
+            entry(1, "endpoints_gone", "the endpoints went away: \u{1b}[2J"),
+        ],
+    }
+}
+
+#[test]
+fn status_in_every_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("report.json");
+    insta::assert_snapshot!("status_human", status().human(Look::PLAIN));
+    let version = concat!("\"hostagent\": \"", env!("CARGO_PKG_VERSION"), "\"");
+    let json = render(&status(), Format::Json, Look::PLAIN, &file).replace(version, "\"hostagent\": \"VERSION\"");
+    insta::assert_snapshot!("status_json", json);
+    let page = render(&status(), Format::Ssm, Look::PLAIN, &file);
+    insta::assert_snapshot!("status_ssm", page.replace(dir.path().to_str().unwrap(), "DIR"));
+}
+
 /// The longest columns a help text may have; also what makes the goldens the same everywhere.
 #[test]
 fn help_texts() {
@@ -254,7 +301,7 @@ fn help_texts() {
     command.build();
     insta::assert_snapshot!("help", command.render_long_help());
     insta::assert_snapshot!("help_short", command.render_help());
-    for name in ["check", "plan", "restart", "config"] {
+    for name in ["check", "plan", "restart", "watch", "status", "config"] {
         let sub = command.find_subcommand_mut(name).unwrap();
         insta::assert_snapshot!(format!("help_{name}"), sub.render_long_help());
     }

@@ -54,7 +54,18 @@ pub struct Request {
     pub run_id: String,
     pub settings: Settings,
     pub allow_repair: bool,
+    /// Finish an interrupted run, and begin no other.
+    #[serde(default)]
+    pub recover_only: bool,
     pub unit: Option<String>,
+}
+
+/// What a run is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Job {
+    pub allow_repair: bool,
+    /// Finish an interrupted run, and begin no other.
+    pub recover_only: bool,
 }
 
 /// A run that was handed off.
@@ -83,7 +94,7 @@ pub async fn hand_off(
     ports: &Ports,
     settings: &Settings,
     program: &Path,
-    allow_repair: bool,
+    job: Job,
     booted: bool,
 ) -> Result<Handoff, HandoffError> {
     let run_id = store::new_id()?;
@@ -96,7 +107,9 @@ pub async fn hand_off(
     let command = [vec![program.display().to_string()], command].concat();
     // Only root may ask the system's manager for a unit.
     let unit = (booted && rustix::process::geteuid().is_root()).then(|| format!("hostagent-restart-{run_id}.service"));
-    let request = Request { run_id: run_id.clone(), settings: settings.clone(), allow_repair, unit: unit.clone() };
+    let Job { allow_repair, recover_only } = job;
+    let (id, asked) = (run_id.clone(), settings.clone());
+    let request = Request { run_id: id, settings: asked, allow_repair, recover_only, unit: unit.clone() };
     store::write(&dir.join("request.json"), &request)?;
     let mut handoff = Handoff { run_id, dir, unit, child: None, command };
     match &handoff.unit {
@@ -117,6 +130,13 @@ pub async fn hand_off(
         None => handoff.spawn()?,
     }
     Ok(handoff)
+}
+
+/// A run that was handed off by a process that is gone, to be followed again; `None` when nothing is left of it.
+pub fn rejoin(settings: &Settings, run_id: &str) -> Result<Option<Handoff>, HandoffError> {
+    let dir = settings.paths.runtime_dir.join("runs").join(run_id);
+    let Some(request) = store::read::<Request>(&dir.join("request.json"))? else { return Ok(None) };
+    Ok(Some(Handoff { run_id: request.run_id, dir, unit: request.unit, child: None, command: Vec::new() }))
 }
 
 impl Handoff {
@@ -164,7 +184,7 @@ impl Handoff {
                 }
             } else if Instant::now() >= next_look {
                 next_look = Instant::now() + Duration::from_secs(2);
-                if self.unit_is_gone(ports).await && !result.exists() {
+                if self.worker_is_gone(ports, settings).await && !result.exists() {
                     return Err(HandoffError::Died { look: self.look() });
                 }
             }
@@ -173,8 +193,11 @@ impl Handoff {
     }
 
     /// Whether systemd has given the worker up. When it cannot be asked, the worker may well be at work.
-    async fn unit_is_gone(&self, ports: &Ports) -> bool {
-        let Some(name) = &self.unit else { return false };
+    async fn worker_is_gone(&self, ports: &Ports, settings: &Settings) -> bool {
+        let Some(name) = &self.unit else {
+            // A worker without a unit, and not our child: it holds the lock as long as it lives.
+            return matches!(store::Lock::take(&crate::flow::Files(settings).lock()), Ok(Some(_)));
+        };
         match ports.init.units(std::slice::from_ref(name), &[]).await {
             Ok(Systemd::Booted { units }) => units
                 .iter()

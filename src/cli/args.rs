@@ -21,6 +21,7 @@ Examples:
   hostagent check --require images,logs    which endpoints are missing for pulls and logs?
   hostagent plan                           what would a restart do here, and why?
   hostagent restart                        move the agent, if that is needed and safe
+  hostagent status                         what does the service see, and what did it do?
   hostagent --format json check | jq .     for programs";
 
 /// Moves the Amazon ECS agent onto PrivateLink, safely.
@@ -80,6 +81,18 @@ pub enum Command {
     /// done. One at a time; counted before acting; other containers are never touched.
     #[command(after_help = EXIT_CODES)]
     Restart(RestartArgs),
+    /// Run as the service: notice endpoints, and move the agent once
+    ///
+    /// Started by hostagent.service. Looks once a DNS TTL while something may change and rarely once
+    /// the agent is settled; restarts it after agreeing looks and its splay, inside the window, unless
+    /// a hook or the pause file stands against it (see [watch] in the configuration). SIGHUP reads
+    /// the configuration again. Does not end by itself.
+    Watch,
+    /// Say what the service sees, since when, and what it did
+    ///
+    /// From the service's own words, also when it is down. The exit code is that of its last look.
+    #[command(after_help = EXIT_CODES)]
+    Status,
     /// Show the configuration in effect
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -4,7 +4,9 @@ pub mod args;
 mod check;
 pub mod config_show;
 mod restart;
+mod status;
 mod views;
+mod watch;
 mod worker;
 
 use crate::{
@@ -52,9 +54,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<u8> {
-    // What a worker does belongs in the journal; a person asks for it with -v.
-    let verbosity =
-        if matches!(cli.command, Command::Worker(_)) { cli.global.verbose.max(1) } else { cli.global.verbose };
+    // What the service and a worker do belongs in the journal; a person asks for it with -v.
+    let serves = matches!(cli.command, Command::Worker(_) | Command::Watch);
+    let verbosity = if serves { cli.global.verbose.max(1) } else { cli.global.verbose };
     logging::init(verbosity, Target::Auto)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let Command::Worker(args) = &cli.command {
@@ -70,6 +72,8 @@ fn run(cli: Cli) -> Result<u8> {
             Command::Check(_) => "check",
             Command::Plan(_) => "plan",
             Command::Restart(_) => "restart",
+            Command::Watch => "watch",
+            Command::Status => "status",
             Command::Config(_) => "config",
             Command::Worker(_) => "worker",
         },
@@ -80,6 +84,8 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Check(args) => Ok(runtime.block_on(check::check(&context, args))),
         Command::Plan(args) => Ok(runtime.block_on(check::plan(&context, args))),
         Command::Restart(args) => runtime.block_on(restart::restart(&context, args)),
+        Command::Watch => runtime.block_on(watch::watch(&context, cli.global.config_source())),
+        Command::Status => status::status(&context),
         Command::Config(ConfigCommand::Show) => {
             context.write(&config_show::config_show(&context.loaded, context.format));
             Ok(exit::SETTLED)

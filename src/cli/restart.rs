@@ -2,7 +2,7 @@
 
 use super::{Context as Cli, args::RestartArgs, views};
 use crate::{
-    act::handoff::{self, HandoffError},
+    act::handoff::{self, HandoffError, Job},
     catalog::Requirement,
     config::Settings,
     decide::{Decision, exit},
@@ -39,7 +39,8 @@ pub async fn restart(cli: &Cli, args: &RestartArgs) -> Result<u8> {
         Fact::Unknown(missing) => anyhow::bail!("cannot tell how to start the worker: {missing}"),
     };
     let program = std::env::current_exe().context("cannot tell where hostagent itself is")?;
-    let handoff = handoff::hand_off(&ports, &settings, &program, args.repair, booted).await?;
+    let job = Job { allow_repair: args.repair, recover_only: false };
+    let handoff = handoff::hand_off(&ports, &settings, &program, job, booted).await?;
     let tell = |progress: Progress| cli.step(&progress);
     match handoff.follow(&ports, &settings, tell).await {
         Ok(result) => {
@@ -64,6 +65,7 @@ async fn dry_run(cli: &Cli, ports: &Ports, settings: &Settings, args: &RestartAr
         run_id: "dry-run".to_owned(),
         dir: dir.path().to_owned(),
         allow_repair: args.repair,
+        recover_only: false,
         dry_run: true,
     };
     let result = flow::restart(&run).await;

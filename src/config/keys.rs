@@ -65,6 +65,12 @@ pub(super) const KEYS: &[Key] = keys! {
     restart.docker_stop_timeout_s, "seconds, from 1 to 600", |value| v::integer_u32(value, 1..=600);
     restart.budget_per_day, "a count from 0 (never restart) to 100", |value| v::integer_u32(value, 0..=100);
     restart.cool_down_s, "seconds, from 0 to 604800 (a week)", |value| v::integer(value, 0..=604_800);
+    watch.on_ready, "\"restart\", \"report\" or \"rollout\"", v::on_ready;
+    watch.splay_max_s, "seconds, from 0 (at once) to 86400", |value| v::integer(value, 0..=86_400);
+    watch.settled_interval_s, "seconds, from 5 to 86400", |value| v::integer(value, 5..=86_400);
+    watch.window, "a list of at most 32 texts such as \"Mon-Fri 22:00-04:00 Europe/Berlin\"", v::windows;
+    watch.hooks_dir, "an absolute path", v::path;
+    watch.pause_file, "an absolute path", v::path;
     paths.state_dir, "an absolute path", v::path;
     paths.runtime_dir, "an absolute path", v::path;
 };
@@ -100,7 +106,7 @@ mod tests {
         assert_eq!(table, fields);
         assert_eq!(
             sections().collect::<Vec<_>>(),
-            ["agent", "docker", "network", "instance", "confirm", "restart", "paths"]
+            ["agent", "docker", "network", "instance", "confirm", "restart", "watch", "paths"]
         );
     }
 }

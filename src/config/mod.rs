@@ -9,10 +9,12 @@ mod fragment;
 mod keys;
 mod load;
 mod values;
+mod window;
 
 pub use error::{ConfigError, Place};
 pub use files::SYSTEM_DIRS;
 pub use load::{Loaded, Origin, Source, load};
+pub use window::{Opening, Window, opening};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -27,6 +29,9 @@ pub struct Settings {
     pub instance: InstanceSettings,
     pub confirm: ConfirmSettings,
     pub restart: RestartSettings,
+    /// Requests of an older version, taken up after an upgrade, have none.
+    #[serde(default)]
+    pub watch: WatchSettings,
     pub paths: PathSettings,
 }
 
@@ -98,6 +103,46 @@ pub struct RestartSettings {
     pub cool_down_s: u64,
 }
 
+/// What the service does once the endpoints are ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnReady {
+    /// Moves this host's agent, after its splay.
+    Restart,
+    /// Says so and touches nothing.
+    Report,
+    /// Leaves the move to the cluster's runbook: says so and touches nothing by itself.
+    Rollout,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WatchSettings {
+    pub on_ready: OnReady,
+    /// The longest time between "ready" and the restart; a host's own is drawn from its ID and the addresses.
+    pub splay_max_s: u64,
+    /// Between two looks when nothing is expected to change.
+    pub settled_interval_s: u64,
+    /// When a restart may be made; empty: at any time.
+    pub window: Vec<Window>,
+    /// Programs that may veto a restart.
+    pub hooks_dir: PathBuf,
+    /// While this file exists nothing is done.
+    pub pause_file: PathBuf,
+}
+
+impl Default for WatchSettings {
+    fn default() -> Self {
+        Self {
+            on_ready: OnReady::Restart,
+            splay_max_s: 1_800,
+            settled_interval_s: 300,
+            window: Vec::new(),
+            hooks_dir: "/etc/hostagent/hooks.d".into(),
+            pause_file: "/run/hostagent/pause".into(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PathSettings {
     /// History and intent; survives reboots.
@@ -139,6 +184,7 @@ impl Default for Settings {
                 budget_per_day: 2,
                 cool_down_s: 3_600,
             },
+            watch: WatchSettings::default(),
             paths: PathSettings { state_dir: "/var/lib/hostagent".into(), runtime_dir: "/run/hostagent".into() },
         }
     }

@@ -1,5 +1,6 @@
 //! From TOML values to checked ones. Each function says what it found when that is not allowed.
 
+use super::{OnReady, Window};
 use crate::text;
 use ipnet::IpNet;
 use std::{
@@ -74,6 +75,23 @@ pub(super) fn path(value: &Value<'_>) -> Parsed<PathBuf> {
         return found(value, "");
     }
     Ok(PathBuf::from(text))
+}
+
+pub(super) fn on_ready(value: &Value<'_>) -> Parsed<OnReady> {
+    match string(value)? {
+        "restart" => Ok(OnReady::Restart),
+        "report" => Ok(OnReady::Report),
+        "rollout" => Ok(OnReady::Rollout),
+        _ => found(value, ""),
+    }
+}
+
+/// Days, times and zone each.
+pub(super) fn windows(value: &Value<'_>) -> Parsed<Vec<Window>> {
+    list(value, 32, |item| match string(item)?.parse::<Window>() {
+        Ok(window) => Ok(window),
+        Err(why) => found(item, &text::cut(&text::clean(&why), 200)),
+    })
 }
 
 /// A container name as Docker allows it.

@@ -134,6 +134,8 @@ pub struct Run<'a> {
     /// Where progress and result go.
     pub dir: PathBuf,
     pub allow_repair: bool,
+    /// Finish an interrupted run, and begin no other.
+    pub recover_only: bool,
     /// Stop where the agent would be touched.
     pub dry_run: bool,
 }

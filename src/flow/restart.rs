@@ -42,6 +42,9 @@ pub async fn restart(run: &Run<'_>) -> RunResult {
     let (first, assessment) = run.look().await;
     let decision = decide_here(&assessment, &first, run.settings, run.allow_repair);
     run.tell(Event::Observed { verdict: word(&decision) });
+    if run.recover_only {
+        return RunResult { recovered, ..run.ended(decision, Some(first)) };
+    }
     let (plan, rounds) = match &decision {
         Decision::Restart { plan } => {
             let rounds = confirm::confirm(run, &first).await;

@@ -13,6 +13,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 pub mod docker;
 pub mod ecs;
+pub mod events;
 pub mod files;
 mod http;
 pub mod imds;

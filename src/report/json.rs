@@ -1,7 +1,7 @@
 //! JSON for programs.
 //!
 //! One document with `schema` first: `hostagent/check/1`, `hostagent/plan/1`, `hostagent/restart/1`,
-//! `hostagent/config/1`. The number changes when a field changes its meaning or goes away, not when
+//! `hostagent/status/1`, `hostagent/config/1`. The number changes when a field changes its meaning or goes away, not when
 //! one is added. Names are snake_case, times of day RFC 3339, durations say their unit.
 //!
 //! Every document: `schema`, and `hostagent`, the version that wrote it. Check, plan and restart:
@@ -30,6 +30,9 @@
 //! | `checks` | what had to hold afterwards: `name`, `passed` (`null`: could not be seen), `detail` |
 //! | `before`, `after` | the agent's connections, as `connections` of check |
 //! | `outage` | seconds without `agent_api_s`, `websockets_s`, `credential_rules_s`; `null`: not measured |
+//!
+//! Status: `service`, `state`, `words`, `since`, `looked_at`, `next_look`, `budget`, `time_line`; see
+//! [`super::StatusReport`].
 
 use super::Render;
 use crate::text;

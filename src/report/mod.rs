@@ -11,12 +11,14 @@ pub mod metrics;
 mod model;
 mod progress;
 pub mod ssm;
+mod status;
 mod steps;
 mod words;
 
 pub use look::Look;
 pub use model::*;
 pub use progress::step_words;
+pub use status::{BudgetView, ServiceState, StatusReport, TimeLineView};
 pub use steps::plan_steps;
 pub use words::{headline, reach_words};
 

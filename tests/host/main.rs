@@ -9,4 +9,5 @@ mod mending;
 mod owners;
 mod refusals;
 mod scene;
+mod service;
 mod unit;

@@ -1,0 +1,362 @@
+//! From one state to the next: pure.
+
+use super::{
+    Policy, splay,
+    state::{Doing, Effects, Hold, Input, Kind, Moment, Note, Phase, RunEnd, State},
+    words::{self, span},
+};
+use crate::{
+    config::{OnReady, Opening},
+    decide::{self, Decision, EndpointSet, TTL_CAP_S, exit},
+};
+use std::time::Duration;
+
+/// Until a hook that vetoed is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// After a try that did not come about; twice as long after each further one, up to [`RETRY_MOST`].
+const RETRY: Duration = Duration::from_secs(60);
+const RETRY_MOST: Duration = Duration::from_secs(3_600);
+/// Sets of endpoints remembered as tried. The history on disk remembers more.
+const KEPT_SETS: usize = 16;
+
+/// The next state, and what is to be done. Pure.
+pub fn step(state: &State, input: &Input, moment: &Moment, policy: &Policy) -> (State, Effects) {
+    let (mut next, mut effects) = (state.clone(), Effects::default());
+    let mut hooks_agree = false;
+    match input {
+        Input::Looked { decision, ttl_s, instance_id } => {
+            if let Some(id) = instance_id {
+                if next.instance_id.as_ref().is_some_and(|old| old != id) && !next.phase.at_work() {
+                    next = State::default();
+                }
+                next.instance_id = Some(id.clone());
+            }
+            looked(&mut next, &mut effects, decision, *ttl_s, moment, policy);
+        }
+        Input::Unchanged => next.same = next.same.saturating_add(1),
+        Input::Tick => {}
+        Input::Disturbed => {
+            next.same = 0;
+            if let Phase::Waiting { agrees, .. } = &mut next.phase {
+                *agrees = false;
+            }
+            effects.doing = (!next.phase.at_work()).then_some(Doing::Look);
+        }
+        Input::Hooks(answer) => {
+            if let Phase::Waiting { hold: hold @ Hold::Hooks, .. } = &mut next.phase {
+                match answer {
+                    None => hooks_agree = true,
+                    Some((hook, said)) => {
+                        effects.note(Kind::Vetoed, format!("vetoed by {hook}: {said}"));
+                        let again_ms = moment.up_ms.saturating_add(millis(ASK_AGAIN));
+                        *hold = Hold::Veto { hook: hook.clone(), said: said.clone(), again_ms };
+                    }
+                }
+            }
+        }
+        Input::Began { run: id } => {
+            if let Phase::Acting { run, .. } = &mut next.phase {
+                *run = Some(id.clone());
+            }
+        }
+        Input::Back => {
+            if let Phase::Acting { endpoints, run, recovering } = &next.phase {
+                let (endpoints, run) = (endpoints.clone(), run.clone());
+                next.phase = Phase::Verifying { endpoints, run, recovering: *recovering };
+            }
+        }
+        Input::RunEnded(end) if next.phase.at_work() => ended(&mut next, &mut effects, end, moment),
+        Input::RunEnded(_) => {}
+        Input::RunLost { why } if next.phase.at_work() => {
+            next.untry();
+            next.back_off(moment.up_ms);
+            effects.note(Kind::NotActed, format!("the run was lost: {why}"));
+            (next.phase, next.verdict) = (Phase::Observing, String::new());
+            effects.doing = Some(Doing::Look);
+        }
+        Input::RunLost { .. } => {}
+        Input::Interrupted { run } => {
+            if !next.phase.at_work() && next.may_take_up(moment.up_ms) {
+                effects.note(Kind::Acting, format!("run {run} was interrupted; finishing it"));
+                next.phase = Phase::Acting { endpoints: EndpointSet::default(), run: None, recovering: true };
+                effects.doing = Some(Doing::TakeUp);
+            }
+        }
+    }
+    gates(&mut next, &mut effects, hooks_agree, moment, policy);
+    (next, effects)
+}
+
+fn looked(
+    next: &mut State,
+    effects: &mut Effects,
+    decision: &Decision,
+    ttl_s: Option<u32>,
+    moment: &Moment,
+    policy: &Policy,
+) {
+    // A look that was under way when the run began says nothing of what the run does.
+    if next.phase.at_work() {
+        return;
+    }
+    let was = next.phase.clone();
+    let new = next.judge(decision);
+    if let Decision::Restart { plan } = decision {
+        return agreed(next, effects, &plan.endpoints, ttl_s, moment, policy);
+    }
+    let phase = match decision {
+        Decision::Settled => Phase::Settled,
+        Decision::Refuse { .. } | Decision::Spent { .. } => Phase::Blocked,
+        Decision::Broken { .. } | Decision::Repair { .. } => Phase::Broken,
+        // One look that saw too little does not undo what was proved, and is no leave to act either.
+        Decision::Unknown { .. } if matches!(was, Phase::Waiting { .. }) => {
+            if let Phase::Waiting { agrees, .. } = &mut next.phase {
+                *agrees = false;
+            }
+            if new {
+                effects.note(Kind::Unknown, words::verdict(decision));
+            }
+            return;
+        }
+        _ => Phase::Observing,
+    };
+    if was.endpoints().is_some() && matches!(decision, Decision::Waiting { .. }) {
+        effects.note(Kind::EndpointsGone, format!("the endpoints went away: {}", words::why(decision)));
+    } else if new || phase != was {
+        let kind = match decision {
+            Decision::Settled => Kind::Settled,
+            Decision::Unknown { .. } => Kind::Unknown,
+            _ => match phase {
+                Phase::Blocked => Kind::Blocked,
+                Phase::Broken => Kind::Broken,
+                _ => Kind::Observing,
+            },
+        };
+        effects.note(kind, words::verdict(decision));
+    }
+    if next.phase != phase {
+        next.same = 0;
+    }
+    next.phase = phase;
+}
+
+/// A look that calls for a restart for these endpoints.
+fn agreed(
+    next: &mut State,
+    effects: &mut Effects,
+    found: &EndpointSet,
+    ttl_s: Option<u32>,
+    moment: &Moment,
+    policy: &Policy,
+) {
+    let now = moment.up_ms;
+    let spread = u64::from(ttl_s.unwrap_or(0).min(TTL_CAP_S)).saturating_add(1).max(policy.min_spread_s);
+    if next.tried.contains(found) {
+        if next.phase != Phase::Blocked {
+            let text = "the agent was restarted for these very endpoints, and is still not on them";
+            effects.note(Kind::Blocked, text);
+            (next.phase, next.same) = (Phase::Blocked, 0);
+        }
+        return;
+    }
+    match &mut next.phase {
+        Phase::Waiting { endpoints, agrees, .. } if endpoints == found => {
+            *agrees = true;
+            return;
+        }
+        Phase::Ready { endpoints } if endpoints == found => {
+            if policy.on_ready == OnReady::Restart {
+                ready(next, effects, found, moment, policy);
+            }
+            return;
+        }
+        Phase::Candidate { endpoints, seen, spread_s, .. } if endpoints == found => {
+            *seen = seen.saturating_add(1);
+            *spread_s = spread.max(*spread_s);
+        }
+        other => {
+            if other.endpoints().is_some() {
+                effects.note(Kind::EndpointsGone, "the endpoint addresses changed; counting anew");
+            }
+            effects.note(Kind::EndpointsFound, format!("all three endpoints are there: {}", words::set(found)));
+            *other = Phase::Candidate { endpoints: found.clone(), since_ms: now, seen: 1, spread_s: spread };
+            next.same = 0;
+        }
+    }
+    if let Phase::Candidate { since_ms, seen, spread_s, .. } = &next.phase
+        && *seen >= policy.samples.max(2)
+        && now.saturating_sub(*since_ms) >= spread_s.saturating_mul(1_000)
+    {
+        ready(next, effects, found, moment, policy);
+    }
+}
+
+/// The endpoints are proved.
+fn ready(next: &mut State, effects: &mut Effects, found: &EndpointSet, moment: &Moment, policy: &Policy) {
+    next.same = 0;
+    if policy.on_ready != OnReady::Restart {
+        effects.note(Kind::Ready, words::left_to_others(policy.on_ready));
+        next.phase = Phase::Ready { endpoints: found.clone() };
+        return;
+    }
+    let wait = splay::splay(next.instance_id.as_deref().unwrap_or_default(), found, policy.splay_max);
+    effects.note(Kind::Ready, format!("ready: the agent is restarted after a splay of {}", span(wait)));
+    next.phase = Phase::Waiting {
+        endpoints: found.clone(),
+        since_ms: moment.up_ms,
+        splay_until_ms: moment.up_ms.saturating_add(millis(wait)),
+        agrees: true,
+        hold: Hold::Splay,
+    };
+}
+
+/// What stands between "ready" and the restart: splay, pause, window, the last look, hooks; in this order.
+fn gates(next: &mut State, effects: &mut Effects, hooks_agree: bool, moment: &Moment, policy: &Policy) {
+    let now = moment.up_ms;
+    let not_before_ms = next.not_before_ms;
+    let id = next.instance_id.clone().unwrap_or_default();
+    let Phase::Waiting { endpoints, splay_until_ms, agrees, hold, .. } = &mut next.phase else { return };
+    if policy.on_ready != OnReady::Restart {
+        effects.note(Kind::Ready, words::left_to_others(policy.on_ready));
+        next.phase = Phase::Ready { endpoints: endpoints.clone() };
+        return;
+    }
+    if let (Hold::Window { .. }, Opening::Open { length_s }) = (&*hold, moment.opening) {
+        // A fleet that waited for the window does not act all at once when it opens.
+        let most = policy.splay_max.min(Duration::from_secs(length_s / 2));
+        *splay_until_ms = now.saturating_add(millis(splay::splay(&id, endpoints, most)));
+    }
+    let held = if now < *splay_until_ms {
+        Some(Hold::Splay)
+    } else if now < not_before_ms {
+        Some(Hold::BackOff)
+    } else if moment.paused {
+        Some(Hold::Paused)
+    } else if let Opening::Closed { opens } = moment.opening {
+        Some(Hold::Window { opens })
+    } else if !*agrees {
+        Some(Hold::Look)
+    } else if hooks_agree {
+        None
+    } else {
+        match &*hold {
+            Hold::Veto { again_ms, .. } if now < *again_ms => Some(hold.clone()),
+            _ => Some(Hold::Hooks),
+        }
+    };
+    match held {
+        Some(held) => {
+            let changed = std::mem::discriminant(&held) != std::mem::discriminant(&*hold);
+            if held == Hold::Hooks && changed {
+                effects.doing = Some(Doing::AskHooks);
+            }
+            if changed && matches!(held, Hold::Paused | Hold::Window { .. } | Hold::BackOff) {
+                effects.note(Kind::Waiting, words::held(&held));
+            }
+            if held == Hold::Look && changed {
+                effects.doing = Some(Doing::Look);
+            }
+            *hold = held;
+        }
+        None => {
+            let endpoints = endpoints.clone();
+            effects.note(Kind::Acting, format!("restarting the agent for {}", words::set(&endpoints)));
+            effects.doing = Some(Doing::Restart);
+            next.tried.push(endpoints.clone());
+            let old = next.tried.len().saturating_sub(KEPT_SETS);
+            next.tried.drain(..old);
+            next.phase = Phase::Acting { endpoints, run: None, recovering: false };
+        }
+    }
+}
+
+fn ended(next: &mut State, effects: &mut Effects, end: &RunEnd, moment: &Moment) {
+    next.same = 0;
+    next.verdict = verdict(&end.decision);
+    if end.acted {
+        (next.failures, next.not_before_ms) = (0, 0);
+        let verified = end.exit_code == exit::SETTLED;
+        let (kind, phase) = if verified { (Kind::Moved, Phase::Settled) } else { (Kind::NotVerified, Phase::Broken) };
+        effects.note(kind, end.words.clone());
+        next.phase = phase;
+    } else {
+        next.untry();
+        let settled = end.decision == Decision::Settled;
+        if settled {
+            (next.failures, next.not_before_ms) = (0, 0);
+            effects.note(Kind::Settled, words::verdict(&end.decision));
+        } else {
+            next.back_off(moment.up_ms);
+            effects.note(Kind::NotActed, format!("nothing was touched: {}", end.words));
+        }
+        next.phase = match &end.decision {
+            Decision::Settled => Phase::Settled,
+            Decision::Broken { .. } | Decision::Repair { .. } => Phase::Broken,
+            // Taking up what turned out never to have been begun ends with the restart it was for.
+            Decision::Waiting { .. } | Decision::Restart { .. } => Phase::Observing,
+            _ => Phase::Blocked,
+        };
+    }
+    effects.doing = Some(Doing::Look);
+}
+
+/// The verdict with its rules, to tell one look from the next; texts may hold times and rotating addresses.
+fn verdict(decision: &Decision) -> String {
+    let mut rules: Vec<&str> = decision.reasons().iter().map(|r| r.rule.as_str()).collect();
+    rules.sort_unstable();
+    format!("{} {}", decide_word(decision), rules.join(" ")).trim_end().to_owned()
+}
+
+fn decide_word(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Settled => "settled",
+        Decision::Waiting { .. } => "waiting",
+        Decision::Restart { .. } => "restart",
+        Decision::Repair { .. } => "repair",
+        Decision::Refuse { .. } => "refuse",
+        Decision::Spent { reasons } if reasons.iter().any(|r| r.rule == decide::RULE_UNDER_WAY) => "busy",
+        Decision::Spent { .. } => "spent",
+        Decision::Broken { .. } => "broken",
+        Decision::Unknown { .. } => "unknown",
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Effects {
+    fn note(&mut self, kind: Kind, text: impl Into<String>) {
+        self.notes.push(Note { kind, text: text.into() });
+    }
+}
+
+impl State {
+    /// The run did not come to anything: what counts against it is in the history.
+    pub(super) fn untry(&mut self) {
+        if let Some(endpoints) = self.phase.endpoints() {
+            let endpoints = endpoints.clone();
+            self.tried.retain(|tried| *tried != endpoints);
+        }
+    }
+
+    /// Whether an interrupted run may be taken up: at once after the first failure, because the agent may be down.
+    pub(super) fn may_take_up(&self, now_ms: u64) -> bool {
+        self.failures <= 1 || now_ms >= self.not_before_ms
+    }
+
+    fn back_off(&mut self, now_ms: u64) {
+        let wait = RETRY.saturating_mul(1 << self.failures.min(8)).min(RETRY_MOST);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before_ms = now_ms.saturating_add(millis(wait));
+    }
+
+    /// Takes a verdict over; whether it is a new one.
+    fn judge(&mut self, decision: &Decision) -> bool {
+        let verdict = verdict(decision);
+        let new = verdict != self.verdict;
+        self.same = if new { 0 } else { self.same.saturating_add(1) };
+        self.verdict = verdict;
+        new
+    }
+}

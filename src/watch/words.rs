@@ -1,0 +1,142 @@
+//! States in words a person can read in `systemctl status`.
+
+use super::{
+    Policy,
+    state::{Hold, Phase, State},
+};
+use crate::{
+    config::OnReady,
+    decide::{Decision, EndpointSet, Reason},
+};
+use jiff::{SignedDuration, Timestamp};
+use std::{net::IpAddr, time::Duration};
+
+/// The phase in a word, stable across versions.
+pub fn phase(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Observing => "observing",
+        Phase::Candidate { .. } => "candidate",
+        Phase::Ready { .. } => "ready",
+        Phase::Waiting { .. } => "waiting",
+        Phase::Acting { .. } => "acting",
+        Phase::Verifying { .. } => "verifying",
+        Phase::Settled => "settled",
+        Phase::Blocked => "blocked",
+        Phase::Broken => "broken",
+    }
+}
+
+/// The first reason, and how many more there are.
+pub fn why(decision: &Decision) -> String {
+    match decision.reasons() {
+        [] => "no reason was given".into(),
+        [Reason { text, .. }] => text.clone(),
+        [Reason { text, .. }, more @ ..] => format!("{text} (and {} more)", more.len()),
+    }
+}
+
+/// A verdict in a line.
+pub fn verdict(decision: &Decision) -> String {
+    match decision {
+        Decision::Settled => "settled: every connection of the agent is on an endpoint".into(),
+        Decision::Waiting { .. } => format!("waiting for endpoints: {}", why(decision)),
+        Decision::Restart { plan } => format!("the endpoints are there: {}", set(&plan.endpoints)),
+        Decision::Repair { plan } => {
+            let why = plan.why.first().map_or("the agent is down", String::as_str);
+            format!("BROKEN: {why}; hostagent restart --repair mends it")
+        }
+        Decision::Refuse { .. } => format!("the agent cannot be moved safely: {}", why(decision)),
+        Decision::Spent { .. } => format!("not now: {}", why(decision)),
+        Decision::Broken { .. } => format!("BROKEN: {}", why(decision)),
+        Decision::Unknown { .. } => format!("too little can be seen: {}", why(decision)),
+    }
+}
+
+/// The addresses of a set.
+pub fn set(endpoints: &EndpointSet) -> String {
+    let mut ips: Vec<IpAddr> = endpoints.0.iter().map(|(_, ip)| *ip).collect();
+    ips.sort();
+    ips.dedup();
+    ips.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// `9 s`, `12 min`, `3 h 5 min`.
+pub fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs() + u64::from(duration.subsec_millis() >= 500);
+    match (seconds / 3_600, seconds % 3_600 / 60, seconds) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) if m < 10 && s % 60 != 0 => format!("{m} min {} s", s % 60),
+        (0, m, _) => format!("{m} min"),
+        (h, 0, _) => format!("{h} h"),
+        (h, m, _) => format!("{h} h {m} min"),
+    }
+}
+
+pub(super) fn left_to_others(on_ready: OnReady) -> String {
+    match on_ready {
+        OnReady::Rollout => "ready; on_ready = \"rollout\": the restart comes from the cluster's runbook; nothing is \
+                             touched from here"
+            .into(),
+        _ => "ready; on_ready = \"report\": nothing is touched; hostagent restart moves the agent".into(),
+    }
+}
+
+pub(super) fn held(hold: &Hold) -> String {
+    match hold {
+        Hold::Splay => "ready; waiting for its splay".into(),
+        Hold::BackOff => "ready; the last try did not come about, waiting before the next".into(),
+        Hold::Paused => "ready; paused by the pause file".into(),
+        Hold::Window { opens: Some(opens) } => format!("ready; outside the window, which opens at {opens:.0}"),
+        Hold::Window { opens: None } => "ready; outside the window, which does not open within two weeks".into(),
+        Hold::Look => "ready; looking once more before the restart".into(),
+        Hold::Hooks => "ready; asking the hooks".into(),
+        Hold::Veto { hook, said, .. } => format!("ready; vetoed by {hook}: {said}"),
+    }
+}
+
+/// The state in a line. `last` is what the last look came to.
+pub fn status(state: &State, last: Option<&Decision>, up_ms: u64, now: Timestamp, policy: &Policy) -> String {
+    let at = |ms: u64| {
+        let left = SignedDuration::from_millis(i64::try_from(ms.saturating_sub(up_ms)).unwrap_or(0));
+        now.checked_add(left).map_or_else(|_| String::new(), |at| format!("{at:.0}"))
+    };
+    match &state.phase {
+        Phase::Observing => last.map_or_else(|| "looking at the host".into(), verdict),
+        Phase::Candidate { seen, .. } => {
+            format!("all three endpoints are there; {seen} of {} agreeing looks so far", policy.samples.max(2))
+        }
+        Phase::Ready { .. } => left_to_others(policy.on_ready),
+        Phase::Waiting { splay_until_ms, hold: Hold::Splay, .. } => {
+            format!("ready; restarts the agent at {} (splay)", at(*splay_until_ms))
+        }
+        Phase::Waiting { hold: Hold::BackOff, .. } => {
+            format!("ready; the last try did not come about, the next is at {}", at(state.not_before_ms))
+        }
+        Phase::Waiting { hold, .. } => held(hold),
+        Phase::Acting { recovering: true, .. } => "finishing an interrupted restart of the agent".into(),
+        Phase::Acting { run, .. } => {
+            format!("restarting the agent{}", run.as_deref().map(|r| format!(" (run {r})")).unwrap_or_default())
+        }
+        Phase::Verifying { .. } => "the agent is back; verifying that it moved".into(),
+        Phase::Settled => verdict(&Decision::Settled),
+        Phase::Blocked | Phase::Broken => match last {
+            Some(decision) if !matches!(decision, Decision::Settled | Decision::Restart { .. }) => verdict(decision),
+            _ if state.phase == Phase::Broken => {
+                "BROKEN: the restart could not be verified; see hostagent check".into()
+            }
+            _ => "not moving the agent: it was restarted for these endpoints already; see hostagent check".into(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_short() {
+        let of = |s| span(Duration::from_secs(s));
+        assert_eq!((of(0), of(59), of(61)), ("0 s".into(), "59 s".into(), "1 min 1 s".into()));
+        assert_eq!((of(1_799), of(3_600), of(11_100)), ("29 min".into(), "1 h".into(), "3 h 5 min".into()));
+    }
+}

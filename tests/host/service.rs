@@ -1,0 +1,311 @@
+//! The service on a whole host, as a unit of systemd: notices, waits, moves once, and tells.
+
+use crate::scene::{CONTROL_PLANE, Scene, scene};
+use hostagent_lab::{
+    host::HostOptions,
+    region::{
+        place::Service,
+        switch::{Path, What},
+    },
+};
+use serde_json::Value;
+use std::time::Duration;
+
+/// No splay, and a look every five seconds once settled.
+const PROMPT: &str = "[watch]\nsplay_max_s = 0\nsettled_interval_s = 5\n";
+
+const UNIT: &str = "\
+[Unit]
+Description=hostagent under test
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart=/usr/local/bin/hostagent watch
+ExecReload=/bin/kill -HUP $MAINPID
+Restart=on-failure
+RestartSec=100ms
+WatchdogSec=10s
+";
+
+/// A scene with the service running.
+fn served(watch: &str, play: impl FnOnce(&mut Scene<'_>)) {
+    let options = HostOptions { hostagent: format!("{PROMPT}{watch}"), ..HostOptions::default() };
+    scene(options, |s| {
+        s.host.write("/etc/systemd/system/hostagent.service", &UNIT.replace("/usr/local/bin/hostagent", &program(s)));
+        s.host.exec(&["systemctl", "daemon-reload"]).ok();
+        s.host.exec(&["systemctl", "start", "hostagent"]).ok();
+        play(s);
+        assert_eq!(s.host.unit("hostagent.service").active, "active", "the service runs to the end");
+    });
+}
+
+fn program(s: &Scene<'_>) -> String {
+    s.host.sh("command -v hostagent").ok().to_owned()
+}
+
+impl Scene<'_> {
+    fn said(&self) -> String {
+        self.host.exec(&["journalctl", "--no-pager", "--output=cat", "--unit=hostagent"]).stdout
+    }
+
+    /// Waits until the service has said this in the journal.
+    #[track_caller]
+    fn until_said(&self, words: &str) {
+        self.host.until(words, |_| self.said().contains(words).then_some(()));
+    }
+
+    fn times_said(&self, words: &str) -> usize {
+        self.said().matches(words).count()
+    }
+
+    fn status(&self) -> Value {
+        let output = self.host.hostagent(&["--format", "json", "status"]);
+        serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("no JSON: {output:?}"))
+    }
+
+    #[track_caller]
+    fn until_state(&self, state: &str) {
+        self.host.until(state, |_| (self.status()["state"] == state).then_some(()));
+    }
+
+    /// How often a name of the control plane was asked for (A records).
+    fn asked(&self, service: &str) -> usize {
+        let events = self.host.events(0, Duration::ZERO).into_iter();
+        events
+            .filter(|e| matches!(&e.what, What::Dns { name, qtype, .. } if qtype == "A" && name.starts_with(service)))
+            .count()
+    }
+
+    /// Waits until the service has looked so many times more.
+    #[track_caller]
+    fn after_looks(&self, more: usize) {
+        let before = self.asked("ecs-a.");
+        self.host.until("further looks", |_| (self.asked("ecs-a.") >= before + more).then_some(()));
+    }
+}
+
+#[test]
+fn endpoints_appear_and_the_agent_is_moved_once_and_all_is_told() {
+    served("", |s| {
+        s.until_said("waiting for endpoints");
+        let shown = s.host.exec(&["systemctl", "status", "hostagent"]).stdout;
+        assert!(shown.contains("Status: \"waiting for endpoints"), "{shown}");
+        s.says(
+            11,
+            &["status"],
+            &["WAITING FOR ENDPOINTS", "running", "observing", "2 of 2 restarts left", "Next look"],
+        );
+        let before = s.registrations();
+        // One by one, as a stack makes them.
+        for service in CONTROL_PLANE {
+            s.path(&[service], Path::Endpoint);
+            s.after_looks(1);
+        }
+        s.until_said("the agent was moved, and that is proved");
+        s.is_private();
+        s.is_whole();
+        s.until_state("settled");
+        let said = s.said();
+        for words in ["all three endpoints are there: 10.50.", "ready: ", "restarting the agent for", "restart: "] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        s.says(0, &["status"], &["SETTLED", "1 of 2 restarts left", "moved"]);
+        s.after_looks(2);
+        assert_eq!(s.registrations(), before + 1, "moved once");
+        // Down, it still has its last words.
+        s.host.exec(&["systemctl", "stop", "hostagent"]).ok();
+        s.says(0, &["status"], &["SETTLED", "not running", "moved"]);
+        s.says(0, &["--format", "ssm", "status"], &["SETTLED", "time_line"]);
+        s.host.exec(&["systemctl", "start", "hostagent"]).ok();
+        s.until_state("settled");
+        assert_eq!(s.registrations(), before + 1);
+    });
+}
+
+#[test]
+fn it_waits_for_its_splay_and_says_until_when() {
+    served("", |s| {
+        let agent = s.agent();
+        s.host.configure("50-splay", "[watch]\nsplay_max_s = 86400\n");
+        s.host.exec(&["systemctl", "reload", "hostagent"]).ok();
+        s.endpoints_appear();
+        s.until_said("ready: the agent is restarted after a splay of");
+        s.says(10, &["status"], &["waiting", "ready; restarts the agent at 20"]);
+        s.after_looks(3);
+        assert_eq!(s.agent(), agent, "it waits");
+        // A shorter splay holds from the next "ready" on; the waiting itself is taken up again by a new service.
+        s.host.exec(&["systemctl", "restart", "hostagent"]).ok();
+        s.until_state("waiting");
+        s.path(&[], Path::Public);
+        s.until_said("the endpoints went away");
+        s.host.configure("50-splay", "[watch]\nsplay_max_s = 4\n");
+        s.host.exec(&["systemctl", "reload", "hostagent"]).ok();
+        s.endpoints_appear();
+        s.until_said("the agent was moved, and that is proved");
+    });
+}
+
+#[test]
+fn with_report_nothing_is_touched_and_it_says_so() {
+    served("on_ready = \"report\"\n", |s| {
+        let agent = s.agent();
+        s.endpoints_appear();
+        s.until_said("on_ready = \"report\": nothing is touched");
+        s.says(10, &["status"], &["RESTART NEEDED", "ready", "report"]);
+        s.after_looks(2);
+        assert_eq!(s.agent(), agent);
+        // Told to act from now on, it does.
+        s.host.configure("50-act", "[watch]\non_ready = \"restart\"\n");
+        s.host.exec(&["systemctl", "reload", "hostagent"]).ok();
+        s.until_said("the agent was moved, and that is proved");
+        s.is_private();
+    });
+}
+
+#[test]
+fn flapping_and_vanishing_endpoints_move_nothing() {
+    served("", |s| {
+        let agent = s.agent();
+        s.until_said("waiting for endpoints");
+        s.path(&[Service::Ecs, Service::EcsTelemetry], Path::Endpoint);
+        s.path(&[Service::EcsAgent], Path::Flapping);
+        s.after_looks(8);
+        assert_eq!(s.agent(), agent, "{}", s.said());
+        assert_eq!(s.times_said("restarting the agent"), 0, "{}", s.said());
+        s.path(&[], Path::Public);
+        s.until_state("observing");
+        s.host.write("/run/hostagent/pause", "");
+        s.endpoints_appear();
+        s.until_said("paused by the pause file");
+        s.path(&[Service::EcsAgent], Path::Public);
+        s.until_said("the endpoints went away");
+        s.host.exec(&["rm", "/run/hostagent/pause"]).ok();
+        s.after_looks(3);
+        assert_eq!(s.agent(), agent, "said, and not touched");
+    });
+}
+
+#[test]
+fn paused_and_vetoed_it_waits_and_says_why() {
+    served("", |s| {
+        let agent = s.agent();
+        let hook = "#!/bin/sh\ntest -e /run/deploying || exit 0\necho a deployment is under way\nexit 1\n";
+        s.host.write("/etc/hostagent/hooks.d/10-deploy", hook);
+        s.host.exec(&["chmod", "+x", "/etc/hostagent/hooks.d/10-deploy"]).ok();
+        s.host.write("/run/deploying", "");
+        s.host.write("/run/hostagent/pause", "");
+        s.endpoints_appear();
+        s.until_said("paused by the pause file");
+        s.says(10, &["status"], &["the pause file is there"]);
+        s.host.exec(&["rm", "/run/hostagent/pause"]).ok();
+        s.until_said("vetoed by 10-deploy: a deployment is under way");
+        assert!(s.said().contains("hook 10-deploy: a deployment is under way"), "its output is in the journal");
+        s.says(10, &["status"], &["vetoed by 10-deploy"]);
+        assert_eq!(s.agent(), agent);
+        s.host.exec(&["rm", "/run/deploying"]).ok();
+        // Asked again within a minute by itself; a reload asks at once.
+        s.host.exec(&["systemctl", "reload", "hostagent"]).ok();
+        s.until_said("the agent was moved, and that is proved");
+        s.is_private();
+        assert_ne!(s.agent(), agent);
+    });
+}
+
+#[test]
+fn killed_it_comes_back_and_restarts_nothing_twice() {
+    served("", |s| {
+        let before = s.registrations();
+        s.endpoints_appear();
+        for step in ["started", "confirming", "acting", "holding"] {
+            s.until_told(step);
+            let pid = s.host.unit("hostagent.service").main_pid;
+            s.host.kill("KILL", pid);
+            s.host.until("it is started again", |host| {
+                let unit = host.unit("hostagent.service");
+                (unit.active == "active" && unit.main_pid != pid).then_some(())
+            });
+        }
+        s.until_state("settled");
+        s.after_looks(3);
+        s.is_private();
+        s.is_whole();
+        assert_eq!(s.registrations(), before + 1, "{}", s.said());
+    });
+}
+
+#[test]
+fn stopped_in_the_middle_of_a_restart_the_restart_goes_on() {
+    served("", |s| {
+        let before = s.registrations();
+        s.endpoints_appear();
+        s.until_told("confirming");
+        s.host.exec(&["systemctl", "stop", "hostagent"]).ok();
+        assert_eq!(s.host.unit("hostagent.service").result, "success");
+        assert!(s.said().contains("stopped; the restart under way goes on"), "{}", s.said());
+        s.host.until("the run has its result", |host| {
+            host.sh("ls /run/hostagent/runs/*/result.json").success().then_some(())
+        });
+        s.is_private();
+        s.is_whole();
+        s.host.exec(&["systemctl", "start", "hostagent"]).ok();
+        s.until_said("the agent was moved, and that is proved");
+        s.until_state("settled");
+        assert_eq!(s.registrations(), before + 1);
+    });
+}
+
+#[test]
+fn a_bad_configuration_is_refused_and_the_old_one_kept() {
+    served("on_ready = \"report\"\n", |s| {
+        s.host.configure("60-bad", "[watch]\nwindow = [\"Mon-Fry 22:00-04:00 UTC\"]\n");
+        s.host.exec(&["systemctl", "reload", "hostagent"]).ok();
+        s.until_said("the new configuration is refused");
+        let said = s.said();
+        assert!(said.contains("60-bad.toml:2: watch.window") && said.contains("Fry"), "{said}");
+        let shown = s.host.exec(&["systemctl", "status", "hostagent"]).stdout;
+        assert!(shown.contains("configuration refused"), "{shown}");
+        let agent = s.agent();
+        s.endpoints_appear();
+        s.until_said("on_ready = \"report\": nothing is touched");
+        assert_eq!(s.agent(), agent, "the old configuration stands");
+        s.host.exec(&["rm", "/etc/hostagent/config.d/60-bad.toml"]).ok();
+        s.host.exec(&["systemctl", "reload", "hostagent"]).ok();
+        s.until_said("the configuration was read again");
+        let shown = s.host.exec(&["systemctl", "status", "hostagent"]).stdout;
+        assert!(!shown.contains("configuration refused"), "{shown}");
+    });
+}
+
+#[test]
+fn what_others_do_to_the_agent_opens_the_question_again() {
+    served("", |s| {
+        s.endpoints_appear();
+        s.until_state("settled");
+        // Settled: looked at every few seconds here; an event is told at once.
+        let mark = s.host.mark();
+        s.host.exec(&["systemctl", "restart", "ecs"]).ok();
+        s.until_said("the agent's container: start");
+        s.host.await_agent(mark);
+        s.until_state("settled");
+        assert_eq!(s.times_said("restarting the agent for"), 1, "{}", s.said());
+    });
+}
+
+#[test]
+fn what_cannot_be_recorded_is_not_done_and_said_once() {
+    served("", |s| {
+        s.until_state("observing");
+        let agent = s.agent();
+        s.host.exec(&["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", "/var/lib/hostagent"]).ok();
+        s.endpoints_appear();
+        s.until_said("nothing was touched: ");
+        assert!(s.said().contains("a restart must be recorded before it is made"), "{}", s.said());
+        assert_eq!(s.times_said("what the service sees cannot be recorded"), 1, "{}", s.said());
+        assert_eq!(s.agent(), agent);
+        s.host.exec(&["umount", "/var/lib/hostagent"]).ok();
+        // By itself it would try again within a minute or two.
+        s.host.exec(&["systemctl", "restart", "hostagent"]).ok();
+        s.until_said("the agent was moved, and that is proved");
+        s.is_private();
+    });
+}
