@@ -16,7 +16,7 @@
 //! | [`watch`] | the service: its states, its waits, what it tells systemd |
 //! | [`report`] | results as text for people, as JSON, and in the size SSM shows |
 //! | [`cli`] | the command line, one file a command |
-//! | [`logging`], [`text`] | events to stderr or the journal; text from outside made harmless |
+//! | [`logging`], [`events`], [`text`] | events to stderr or the journal, and which matter; text from outside made harmless |
 
 // What comes from outside must never end the program: it runs where nobody watches.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
@@ -27,6 +27,7 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod decide;
+pub mod events;
 pub mod facts;
 pub mod flow;
 pub mod logging;

@@ -1,6 +1,6 @@
 //! Events to standard error, or to the journal with their fields.
 
-use crate::text::clean;
+use crate::{events, text::clean};
 use log::kv::{self, Key, Value, VisitSource};
 use std::{fmt, io};
 use systemd_journal_logger::{JournalLog, connected_to_journal};
@@ -114,9 +114,15 @@ impl Fields {
     fn put(&mut self, field: &Field, value: String) {
         if field.name() == "message" {
             self.message = value;
-        } else {
-            self.others.push((journal_name(field.name()), value));
+            return;
         }
+        // The journal's own field, by which its catalog knows what happened.
+        if field.name() == "event"
+            && let Some(known) = events::named(&value)
+        {
+            self.others.push(("MESSAGE_ID".into(), known.id.into()));
+        }
+        self.others.push((journal_name(field.name()), value));
     }
 
     fn tail(&self) -> String {
@@ -204,6 +210,19 @@ mod tests {
             ]
         );
         assert_eq!((kept[1].0, kept[1].1.as_str(), kept[1].2.len()), (log::Level::Error, "plain", 0));
+    }
+
+    #[test]
+    fn an_event_that_matters_has_its_message_id_and_no_other_has_one() {
+        let kept = Kept::default();
+        tracing::subscriber::with_default(Registry::default().with(kept.clone()), || {
+            tracing::error!(event = events::AGENT_DOWN.name, "down");
+            tracing::info!(event = "made up", message_id = "0", "x");
+        });
+        let names = |n: usize| kept.0.lock().unwrap()[n].2.iter().map(|(k, _)| k.clone()).collect::<Vec<_>>();
+        assert_eq!(names(0), ["MESSAGE_ID", "HOSTAGENT_EVENT"]);
+        assert_eq!(kept.0.lock().unwrap()[0].2[0].1, events::AGENT_DOWN.id);
+        assert_eq!(names(1), ["HOSTAGENT_EVENT", "HOSTAGENT_MESSAGE_ID"]);
     }
 
     #[test]

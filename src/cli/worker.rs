@@ -3,6 +3,8 @@
 use super::args::WorkerArgs;
 use crate::{
     act::handoff::Request,
+    decide::Decision,
+    events,
     flow::{self, Run},
     ports::{Ports, store},
     progress::{Event, RunResult},
@@ -42,6 +44,17 @@ pub async fn worker(args: &WorkerArgs) -> Result<u8> {
 fn log(done: &RunResult) {
     for alarm in &done.alarms {
         tracing::error!(run = %done.run_id, "{alarm}");
+    }
+    if !done.acted {
+        let known = match &done.decision {
+            Decision::Refuse { .. } => Some(events::REFUSED),
+            Decision::Unknown { .. } => Some(events::BLOCKED),
+            _ => None,
+        };
+        if let Some(known) = known {
+            let why: Vec<&str> = done.decision.reasons().iter().map(|r| r.text.as_str()).collect();
+            tracing::warn!(event = known.name, run = %done.run_id, why = why.join("; "), "{}", known.subject);
+        }
     }
     let failed: Vec<&str> =
         done.outcome.iter().flat_map(|o| &o.checks).filter(|c| c.ok != Some(true)).map(|c| c.name.as_str()).collect();

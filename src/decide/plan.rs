@@ -2,7 +2,7 @@
 
 use crate::catalog::Service;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 /// What to do about this host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,3 +73,12 @@ pub struct Plan {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EndpointSet(pub BTreeSet<(Service, IpAddr)>);
+
+impl fmt::Display for EndpointSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (service, ip)) in self.0.iter().enumerate() {
+            write!(f, "{}{service} {ip}", if n == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}

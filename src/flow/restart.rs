@@ -12,6 +12,7 @@ use crate::{
         self, Ask, Decision, Method, Permit, Plan, Policy, Reason, RecordedOutcome, RestartRecord, exit,
         recover::{Identity, Intent, Phase},
     },
+    events,
     facts::{ContainerState, Observation, Systemd},
     ports::store::{self, Lock, StoreError},
     progress::{Event, Outage, RunResult},
@@ -119,6 +120,14 @@ async fn carry_out(run: &Run<'_>, permit: Permit) -> RunResult {
     if let Err(error) = saved.enter(run, Phase::Acting) {
         return not_acted(run, &saved, cannot_write(&error));
     }
+    tracing::info!(
+        event = events::RESTART_BEGUN.name,
+        run = %run.run_id,
+        repair = saved.record.repair,
+        method = ?plan.method,
+        endpoints = %plan.endpoints,
+        "restarting the ECS agent"
+    );
     let trouble = match act::execute(run.ports, permit).await {
         Ok(()) => None,
         Err(error @ ActError::Stale) => {
@@ -242,6 +251,7 @@ pub(super) async fn finish(
     let outcome = verify::verify(&saved.before, &after, &later, run.settings);
     let ok = outcome.verified && back == Back::Connected;
     run.tell(Event::Verified { ok });
+    announce(run, &saved, &outcome, &outage, back, ok);
     if let Err(error) = complete(run, &saved, if ok { RecordedOutcome::Verified } else { RecordedOutcome::NotVerified })
     {
         alarms.push(format!("the restart was made and its record could not be completed: {error}"));
@@ -259,6 +269,40 @@ pub(super) async fn finish(
         alarms,
         exit_code: if ok { exit::SETTLED } else { exit::BROKEN },
     }
+}
+
+/// Tells the journal how the restart ended.
+fn announce(run: &Run<'_>, saved: &SavedIntent, outcome: &verify::Outcome, outage: &Outage, back: Back, ok: bool) {
+    let seconds = |s: Option<f64>| s.map_or_else(|| "unknown".to_owned(), |s| format!("{s:.2}"));
+    let (agent, websockets) = (seconds(outage.agent_s), seconds(outage.websockets_s));
+    let (run, endpoints) = (&run.run_id, &saved.plan.endpoints);
+    if back == Back::Down {
+        tracing::error!(event = events::AGENT_DOWN.name, %run, "THE ECS AGENT IS DOWN after it was restarted");
+    }
+    let known = match (ok, saved.record.repair) {
+        (true, true) => events::REPAIRED,
+        (true, false) => events::RESTART_VERIFIED,
+        (false, _) => {
+            let failed = outcome.checks.iter().filter(|c| c.ok != Some(true));
+            let mut failed: Vec<String> = failed.map(|c| format!("{}: {}", c.name, c.text)).collect();
+            if failed.is_empty() {
+                failed.push("it was not back in time".into());
+            }
+            let failed = failed.join("; ");
+            let event = events::RESTART_NOT_VERIFIED.name;
+            tracing::error!(event, %run, %endpoints, %failed, "the restart of the ECS agent could not be verified");
+            return;
+        }
+    };
+    tracing::info!(
+        event = known.name,
+        %run,
+        %endpoints,
+        agent_outage_s = agent,
+        websockets_outage_s = websockets,
+        "{}",
+        known.subject
+    );
 }
 
 /// Completes the record and forgets the intent, in this order: a kill in between only verifies twice.

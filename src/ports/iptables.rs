@@ -6,8 +6,13 @@ use super::{
 };
 use crate::facts::{CredentialRules, Missing};
 use async_trait::async_trait;
-use std::{io, path::PathBuf, process::Stdio, time::Duration};
-use tokio::{process::Command, time::timeout};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+use tokio::{io::AsyncReadExt, net::UnixStream, process::Command, time::timeout};
 
 type Result<T> = std::result::Result<T, Missing>;
 
@@ -16,6 +21,14 @@ const PATH: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
 /// Two seconds of waiting for the lock others may hold.
 const ARGUMENTS: [&str; 5] = ["-w", "2", "-t", "nat", "-S"];
 const CREDENTIALS_IP: &str = "169.254.170.2";
+/// Where hostagent-nat.socket listens, for a service that may not read the rules itself.
+const SOCKET: &str = "/run/hostagent/nat.sock";
+/// The last line of what it prints: the listing did not break off.
+const WHOLE: &str = "# whole";
+/// No listing is larger than this many bytes.
+const LARGEST: u64 = 4 << 20;
+/// CAP_NET_ADMIN, as a bit of a capability set.
+const NET_ADMIN: u64 = 1 << 12;
 
 /// Runs `iptables` and counts the two rules of the credential endpoint.
 #[derive(Debug, Clone)]
@@ -23,6 +36,7 @@ pub struct IptablesNat {
     port: u16,
     deadline: Duration,
     path: String,
+    socket: PathBuf,
 }
 
 impl IptablesNat {
@@ -33,13 +47,53 @@ impl IptablesNat {
 
     /// As [`IptablesNat::new`], with other directories to look in, separated by colons.
     pub fn with_path(port: u16, deadline: Duration, path: &str) -> Self {
-        Self { port, deadline, path: path.to_owned() }
+        Self { port, deadline, path: path.to_owned(), socket: SOCKET.into() }
     }
+
+    /// What hostagent-nat.socket prints.
+    async fn listing(&self) -> Result<String> {
+        let missing =
+            |why: String, hint: &str| Missing::new(format!("NAT rules ({})", self.socket.display()), why, hint);
+        let read = async {
+            let mut text = String::new();
+            let stream = UnixStream::connect(&self.socket).await?;
+            stream.take(LARGEST).read_to_string(&mut text).await.map(|_| text)
+        };
+        match timeout(self.deadline, read).await {
+            Ok(Ok(text)) if text.trim_end().ends_with(WHOLE) => Ok(text),
+            Ok(Ok(_)) => Err(missing("the listing is not whole".into(), "journalctl -u 'hostagent-nat@*'")),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(missing(io_words(&error), "run as root"))
+            }
+            Ok(Err(error)) => Err(missing(io_words(&error), "systemctl status hostagent-nat.socket")),
+            Err(_) => Err(missing(
+                format!("no answer within {}", Span(self.deadline)),
+                "see which program holds the iptables lock",
+            )),
+        }
+    }
+
+    fn count(&self, text: &str) -> Result<CredentialRules> {
+        count_rules(text, self.port).map_err(|line| {
+            let why = format!("a line that is no rule: {}", excerpt(&line, 60));
+            Missing::new("NAT rules (iptables -t nat -S)", why, "see what iptables prints there")
+        })
+    }
+}
+
+/// Whether this process may read the rules. Where that cannot be told, trying tells.
+fn may_read() -> bool {
+    let status = procfs::process::Process::myself().and_then(|process| process.status());
+    status.map_or(true, |status| status.capeff & NET_ADMIN != 0)
 }
 
 #[async_trait]
 impl Nat for IptablesNat {
     async fn credential_rules(&self) -> Result<CredentialRules> {
+        // Sandboxed as hostagent.service is, or an ordinary user.
+        if Path::exists(&self.socket) && !may_read() {
+            return self.count(&self.listing().await?);
+        }
         let missing = |why: String, hint: &str| Missing::new("NAT rules (iptables -t nat -S)", why, hint);
         let find =
             |name: &str| self.path.split(':').map(|dir| PathBuf::from(dir).join(name)).find(|file| file.is_file());
@@ -71,10 +125,7 @@ impl Nat for IptablesNat {
             let denied = first.to_ascii_lowercase().contains("permission denied");
             return Err(missing(format!("{first} ({})", output.status), if denied { "run as root" } else { "" }));
         }
-        let text = String::from_utf8_lossy(&output.stdout);
-        count_rules(&text, self.port).map_err(|line| {
-            missing(format!("a line that is no rule: {}", excerpt(&line, 60)), "see what iptables prints there")
-        })
+        self.count(&String::from_utf8_lossy(&output.stdout))
     }
 }
 
@@ -200,6 +251,28 @@ mod tests {
                 rules.iter().filter(|r| *r != PREROUTING && *r != OUTPUT).map(String::as_str).collect();
             assert_eq!(count(&changed), (0, 0), "{from} → {to}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_listing_from_the_socket_counts_only_when_it_is_whole() {
+        use tokio::io::AsyncWriteExt;
+        for (text, expected) in [
+            (format!("{PREROUTING}\n{OUTPUT}\n{WHOLE}\n"), Some((1, 1))),
+            (format!("{PREROUTING}\n"), None),
+            (String::new(), None),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let socket = dir.path().join("nat.sock");
+            let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+            let nat = IptablesNat { socket, ..IptablesNat::new(51679, Duration::from_secs(5)) };
+            let serve = async { listener.accept().await.unwrap().0.write_all(text.as_bytes()).await.unwrap() };
+            let (listing, ()) = tokio::join!(nat.listing(), serve);
+            let counted = listing.and_then(|text| nat.count(&text)).map(|r| (r.prerouting, r.output));
+            assert_eq!(counted.ok(), expected, "{text}");
+        }
+        let gone =
+            IptablesNat { socket: "/nowhere/nat.sock".into(), ..IptablesNat::new(51679, Duration::from_secs(5)) };
+        assert!(gone.listing().await.unwrap_err().to_string().contains("hostagent-nat.socket"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Write},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -66,6 +67,17 @@ pub fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), StoreError> {
     file.as_file().sync_all().map_err(io_error("sync", path))?;
     file.persist(path).map_err(|error| io_error("replace", path)(error.error))?;
     sync_dir(dir)
+}
+
+/// Replaces a text file that others read (mode 0644), at once and never half. Not made to survive a power cut: it is
+/// written again. Its directory is somebody else's and must be there.
+pub fn publish(path: &Path, text: &str) -> Result<(), StoreError> {
+    let mut file = tempfile::NamedTempFile::new_in(parent(path)).map_err(io_error("write in", parent(path)))?;
+    file.write_all(text.as_bytes()).map_err(io_error("write", path))?;
+    // Not at creation, where the umask would have its say.
+    file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(io_error("set the mode of", path))?;
+    file.persist(path).map_err(|error| io_error("replace", path)(error.error))?;
+    Ok(())
 }
 
 /// Removes a file for good; one that is not there is no error.
@@ -147,6 +159,20 @@ mod tests {
         let error = || write(Path::new("/proc/self/history.json"), &1).unwrap_err().to_string();
         assert_eq!(error(), error());
         assert!(error().contains("/proc/self") && !error().contains(".tmp"), "{}", error());
+    }
+
+    #[test]
+    fn what_is_published_can_be_read_by_all_and_leaves_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hostagent.prom");
+        publish(&path, "a 1\n").unwrap();
+        publish(&path, "a 2\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a 2\n");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let error = publish(&dir.path().join("gone/x.prom"), "").unwrap_err().to_string();
+        assert!(error.contains("gone"), "{error}");
+        assert!(!dir.path().join("gone").exists(), "a directory of another's is not made");
     }
 
     #[test]

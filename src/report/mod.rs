@@ -1,4 +1,4 @@
-//! Results as text: for people, as JSON for programs, and in the size SSM shows.
+//! Results as text: for people, as JSON for programs, in the size SSM shows, and for Prometheus.
 //!
 //! Renders what it is given and decides nothing: verdicts and exit codes come with the views of [`model`].
 
@@ -7,6 +7,7 @@ mod human;
 mod human_restart;
 pub mod json;
 mod look;
+pub mod metrics;
 mod model;
 mod progress;
 pub mod ssm;

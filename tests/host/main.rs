@@ -10,3 +10,4 @@ mod owners;
 mod refusals;
 mod scene;
 mod service;
+mod unit;

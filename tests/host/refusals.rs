@@ -1,6 +1,7 @@
 //! Restarts that are wanted and would not be safe.
 
 use crate::scene::scene;
+use hostagent::events;
 use hostagent_lab::host::HostOptions;
 
 fn version(version: &str) -> HostOptions {
@@ -50,6 +51,8 @@ fn a_task_between_states_is_waited_for_and_then_refused() {
         s.host.write("/var/lib/ecs/data/tasks.json", &task("PENDING"));
         let before = s.agent();
         s.says(12, &["restart", "--wait", "1s"], &["PENDING"]);
+        let [record] = &s.records(&events::REFUSED)[..] else { panic!("one record") };
+        assert!(record["HOSTAGENT_WHY"].as_str().is_some_and(|why| why.contains("PENDING")), "{record}");
         assert_eq!(s.agent(), before);
         s.host.write("/var/lib/ecs/data/tasks.json", &task("RUNNING"));
         s.says(0, &["restart"], &["MOVED"]);

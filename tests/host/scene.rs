@@ -1,5 +1,6 @@
 //! A host with what every scene asserts about it.
 
+use hostagent::events::Known;
 use hostagent_lab::{
     host::{Container, CredentialRules, Host, HostOptions, Output, on_host},
     region::{
@@ -7,6 +8,7 @@ use hostagent_lab::{
         switch::{Change, Path},
     },
 };
+use serde_json::Value;
 
 /// The three services that gate a restart.
 pub const CONTROL_PLANE: [Service; 3] = [Service::Ecs, Service::EcsAgent, Service::EcsTelemetry];
@@ -88,6 +90,15 @@ impl Scene<'_> {
         self.host.until(step, |host| {
             host.sh("cat /run/hostagent/runs/*/progress.jsonl").stdout.contains(step).then_some(())
         });
+    }
+
+    /// The journal's records of an event that has an ID.
+    #[track_caller]
+    pub fn records(&self, event: &Known) -> Vec<Value> {
+        let script = format!("journalctl --sync; journalctl --quiet --no-pager --output=json MESSAGE_ID={}", event.id);
+        // journalctl fails where there is no record at all.
+        let found = self.host.sh(&script).stdout;
+        found.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
     }
 
     #[track_caller]

@@ -1,6 +1,7 @@
 //! The service on a whole host, as a unit of systemd: notices, waits, moves once, and tells.
 
 use crate::scene::{CONTROL_PLANE, Scene, scene};
+use hostagent::events;
 use hostagent_lab::{
     host::HostOptions,
     region::{
@@ -14,24 +15,21 @@ use std::time::Duration;
 /// No splay, and a look every five seconds once settled.
 const PROMPT: &str = "[watch]\nsplay_max_s = 0\nsettled_interval_s = 5\n";
 
-const UNIT: &str = "\
-[Unit]
-Description=hostagent under test
-[Service]
-Type=notify
-NotifyAccess=main
-ExecStart=/usr/local/bin/hostagent watch
-ExecReload=/bin/kill -HUP $MAINPID
-Restart=on-failure
-RestartSec=100ms
-WatchdogSec=10s
-";
+const UNIT: &str = include_str!("../../systemd/hostagent.service");
 
 /// A scene with the service running.
 fn served(watch: &str, play: impl FnOnce(&mut Scene<'_>)) {
     let options = HostOptions { hostagent: format!("{PROMPT}{watch}"), ..HostOptions::default() };
     scene(options, |s| {
-        s.host.write("/etc/systemd/system/hostagent.service", &UNIT.replace("/usr/local/bin/hostagent", &program(s)));
+        s.host.write(
+            "/etc/systemd/system/hostagent.service",
+            &UNIT
+                .replace("RestartSec=10s", "RestartSec=100ms")
+                .replace("=/usr/bin/hostagent", &format!("={}", program(s))),
+        );
+        s.host.write("/etc/systemd/system/hostagent-nat.socket", include_str!("../../systemd/hostagent-nat.socket"));
+        s.host
+            .write("/etc/systemd/system/hostagent-nat@.service", include_str!("../../systemd/hostagent-nat@.service"));
         s.host.exec(&["systemctl", "daemon-reload"]).ok();
         s.host.exec(&["systemctl", "start", "hostagent"]).ok();
         play(s);
@@ -110,6 +108,9 @@ fn endpoints_appear_and_the_agent_is_moved_once_and_all_is_told() {
             assert!(said.contains(words), "{words}: {said}");
         }
         s.says(0, &["status"], &["SETTLED", "1 of 2 restarts left", "moved"]);
+        for event in [events::ENDPOINTS_READY, events::RESTART_BEGUN, events::RESTART_VERIFIED] {
+            assert_eq!(s.records(&event).len(), 1, "{}", event.name);
+        }
         s.after_looks(2);
         assert_eq!(s.registrations(), before + 1, "moved once");
         // Down, it still has its last words.
@@ -138,6 +139,7 @@ fn it_waits_for_its_splay_and_says_until_when() {
         s.until_state("waiting");
         s.path(&[], Path::Public);
         s.until_said("the endpoints went away");
+        assert_eq!(s.records(&events::ENDPOINTS_GONE).len(), 1);
         s.host.configure("50-splay", "[watch]\nsplay_max_s = 4\n");
         s.host.exec(&["systemctl", "reload", "hostagent"]).ok();
         s.endpoints_appear();
@@ -260,6 +262,8 @@ fn a_bad_configuration_is_refused_and_the_old_one_kept() {
         s.host.configure("60-bad", "[watch]\nwindow = [\"Mon-Fry 22:00-04:00 UTC\"]\n");
         s.host.exec(&["systemctl", "reload", "hostagent"]).ok();
         s.until_said("the new configuration is refused");
+        let [record] = &s.records(&events::CONFIGURATION_REFUSED)[..] else { panic!("one record") };
+        assert!(record["HOSTAGENT_WHY"].as_str().is_some_and(|why| why.contains("60-bad.toml")), "{record}");
         let said = s.said();
         assert!(said.contains("60-bad.toml:2: watch.window") && said.contains("Fry"), "{said}");
         let shown = s.host.exec(&["systemctl", "status", "hostagent"]).stdout;
