@@ -71,6 +71,7 @@ pub(super) const KEYS: &[Key] = keys! {
     watch.window, "a list of at most 32 texts such as \"Mon-Fri 22:00-04:00 Europe/Berlin\"", v::windows;
     watch.hooks_dir, "an absolute path", v::path;
     watch.pause_file, "an absolute path", v::path;
+    watch.metrics_file, "an absolute path, or \"\" for none", v::optional_path;
     paths.state_dir, "an absolute path", v::path;
     paths.runtime_dir, "an absolute path", v::path;
 };

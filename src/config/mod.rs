@@ -128,6 +128,8 @@ pub struct WatchSettings {
     pub hooks_dir: PathBuf,
     /// While this file exists nothing is done.
     pub pause_file: PathBuf,
+    /// Where metrics are written for node_exporter's textfile collector.
+    pub metrics_file: Option<PathBuf>,
 }
 
 impl Default for WatchSettings {
@@ -139,6 +141,7 @@ impl Default for WatchSettings {
             window: Vec::new(),
             hooks_dir: "/etc/hostagent/hooks.d".into(),
             pause_file: "/run/hostagent/pause".into(),
+            metrics_file: None,
         }
     }
 }

@@ -77,6 +77,10 @@ pub(super) fn path(value: &Value<'_>) -> Parsed<PathBuf> {
     Ok(PathBuf::from(text))
 }
 
+pub(super) fn optional_path(value: &Value<'_>) -> Parsed<Option<PathBuf>> {
+    if string(value)?.is_empty() { Ok(None) } else { path(value).map(Some) }
+}
+
 pub(super) fn on_ready(value: &Value<'_>) -> Parsed<OnReady> {
     match string(value)? {
         "restart" => Ok(OnReady::Restart),

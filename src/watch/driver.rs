@@ -8,21 +8,25 @@ use super::{
     saved::{self, LastRun, Saved},
     schedule::{self, Pace},
     state::{Doing, Input, Kind, Moment, Phase},
-    step,
+    step, words,
     work::{self, Look, Message},
 };
 use crate::{
     act::handoff::Job,
+    assess::{Assessment, Need},
     config::{self, Settings, Source},
     decide::Decision,
-    facts::NameFact,
-    flow::{Check, Files, SavedIntent},
+    facts::{NameFact, Observation},
+    flow::{self, Check, Files, SavedIntent},
     ports::{
         Ports, events,
         store::{self, Lock, StoreError},
     },
     progress::RunResult,
-    report::step_words,
+    report::{
+        metrics::{self, MetricsView, OneOf},
+        step_words,
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
@@ -72,6 +76,11 @@ pub(super) struct Driver {
     messages: UnboundedSender<Message>,
     events: Option<AbortHandle>,
     event_sender: mpsc::Sender<String>,
+    /// When the last full look found connections that are not on endpoints, in milliseconds since boot.
+    public_at_ms: Option<u64>,
+    /// The metrics of the last full look.
+    pub(super) metrics: Option<MetricsView>,
+    pub(super) metrics_trouble: Option<String>,
     /// What was last said of the files and the configuration, so that it is said once.
     pub(super) record_trouble: Option<String>,
     pub(super) config_trouble: Option<String>,
@@ -100,6 +109,9 @@ pub async fn watch(source: Source, settings: Settings) -> Result<(), WatchError>
         messages,
         events: None,
         event_sender,
+        public_at_ms: None,
+        metrics: None,
+        metrics_trouble: None,
         record_trouble: None,
         config_trouble: None,
         said: String::new(),
@@ -334,6 +346,7 @@ impl Driver {
         }
         let Check { observation, assessment, decision, .. } = check;
         self.full_look_ms = up_ms();
+        self.measure(&observation, &assessment, &decision);
         self.names_decide = assessment.endpoint_set.0.is_empty() && matches!(decision, Decision::Waiting { .. });
         self.names = observation.names;
         self.names.retain(|name| name.service.is_control_plane());
@@ -351,6 +364,24 @@ impl Driver {
         self.plan_next_look();
         self.look_at = self.look_at.min(asked);
         self.publish();
+    }
+
+    /// The metrics of a look, and the time on the public path up to it.
+    fn measure(&mut self, observation: &Observation, assessment: &Assessment, decision: &Decision) {
+        let now = up_ms();
+        if let Some(since) = self.public_at_ms.take() {
+            self.saved.public_path_s += now.saturating_sub(since) as f64 / 1e3;
+        }
+        self.public_at_ms = matches!(assessment.need, Need::Stale { .. }).then_some(now);
+        let service = metrics::Service {
+            state: OneOf::new(words::phase(&self.saved.state.phase), &words::PHASES),
+            public_path_s: Some(self.saved.public_path_s),
+            last_outage: self.saved.last_run.as_ref().and_then(|run| run.outage.clone()),
+            budget_per_day: self.settings.restart.budget_per_day,
+            now: Timestamp::now(),
+        };
+        let history = flow::history(&self.settings).ok();
+        self.metrics = Some(MetricsView::of(assessment, observation, decision, history.as_ref(), &service));
     }
 
     fn ended(&mut self, result: RunResult) {

@@ -6,7 +6,11 @@ use super::{
     state::{Kind, Note},
     words,
 };
-use crate::{decide::Decision, ports::store};
+use crate::{
+    decide::Decision,
+    ports::store,
+    report::metrics::{self, OneOf},
+};
 use jiff::Timestamp;
 
 impl Driver {
@@ -55,6 +59,20 @@ impl Driver {
         self.saved.words = self.words();
         if let Err(error) = store::write(&saved::live_path(&self.settings), &self.saved) {
             tracing::debug!(%error, "the live words could not be written");
+        }
+        self.expose();
+    }
+
+    /// The metrics of the last look with the state as it is now, where a file is configured for them.
+    fn expose(&mut self) {
+        let (Some(path), Some(view)) = (&self.settings.watch.metrics_file, &mut self.metrics) else { return };
+        view.state = OneOf::new(words::phase(&self.saved.state.phase), &words::PHASES);
+        let trouble = store::publish(path, &metrics::render(view)).err().map(|error| error.to_string());
+        if trouble != self.metrics_trouble {
+            if let Some(error) = &trouble {
+                tracing::warn!("metrics cannot be written: {error}");
+            }
+            self.metrics_trouble = trouble;
         }
     }
 

@@ -32,6 +32,9 @@ pub struct Saved {
     pub next_look: Option<Timestamp>,
     /// The last run that was followed to its end.
     pub last_run: Option<LastRun>,
+    /// How long the agent was seen with connections that are not on endpoints, in seconds.
+    #[serde(default)]
+    pub public_path_s: f64,
     /// Oldest first.
     pub time_line: Vec<Entry>,
 }

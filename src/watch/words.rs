@@ -11,6 +11,10 @@ use crate::{
 use jiff::{SignedDuration, Timestamp};
 use std::{net::IpAddr, time::Duration};
 
+/// Every word of [`phase`].
+pub const PHASES: [&str; 9] =
+    ["observing", "candidate", "ready", "waiting", "acting", "verifying", "settled", "blocked", "broken"];
+
 /// The phase in a word, stable across versions.
 pub fn phase(phase: &Phase) -> &'static str {
     match phase {

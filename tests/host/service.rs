@@ -13,13 +13,21 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// No splay, and a look every five seconds once settled.
-const PROMPT: &str = "[watch]\nsplay_max_s = 0\nsettled_interval_s = 5\n";
+const PROMPT: &str = "\
+[watch]
+splay_max_s = 0
+settled_interval_s = 5
+metrics_file = \"/var/lib/prometheus/node-exporter/hostagent.prom\"
+";
 
 const UNIT: &str = include_str!("../../systemd/hostagent.service");
 
 /// A scene with the service running.
 fn served(watch: &str, play: impl FnOnce(&mut Scene<'_>)) {
-    let options = HostOptions { hostagent: format!("{PROMPT}{watch}"), ..HostOptions::default() };
+    // The collector's directory, which is there before the service starts.
+    let collector = ("/var/lib/prometheus/node-exporter/other.prom".to_owned(), String::new());
+    let hostagent = format!("{PROMPT}{watch}");
+    let options = HostOptions { hostagent, files: vec![collector], ..HostOptions::default() };
     scene(options, |s| {
         s.host.write(
             "/etc/systemd/system/hostagent.service",
@@ -112,6 +120,16 @@ fn endpoints_appear_and_the_agent_is_moved_once_and_all_is_told() {
             assert_eq!(s.records(&event).len(), 1, "{}", event.name);
         }
         s.after_looks(2);
+        let metrics = s.host.exec(&["cat", "/var/lib/prometheus/node-exporter/hostagent.prom"]);
+        for line in [
+            r#"hostagent_state{state="settled"} 1"#,
+            r#"hostagent_restarts{kind="restart",outcome="verified"} 1"#,
+            r#"hostagent_agent_connections{path="public"} 0"#,
+            "hostagent_restart_budget_left 1",
+        ] {
+            assert!(metrics.ok().lines().any(|l| l == line), "{line}: {metrics:?}");
+        }
+        assert!(metrics.ok().contains("hostagent_public_path_seconds_total "), "{metrics:?}");
         assert_eq!(s.registrations(), before + 1, "moved once");
         // Down, it still has its last words.
         s.host.exec(&["systemctl", "stop", "hostagent"]).ok();
@@ -300,17 +318,28 @@ fn what_cannot_be_recorded_is_not_done_and_said_once() {
     served("", |s| {
         s.until_state("observing");
         let agent = s.agent();
-        s.host.exec(&["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", "/var/lib/hostagent"]).ok();
+        // For the run, which is in the host's namespace, and for the service, whose unit gives it one of its own.
+        let read_only = || {
+            let pid = s.host.unit("hostagent.service").main_pid.to_string();
+            let mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", "/var/lib/hostagent"];
+            s.host.exec(&mount).ok();
+            s.host.exec(&[&["nsenter", "-t", &pid, "-m"], &mount[..]].concat()).ok();
+        };
+        read_only();
         s.endpoints_appear();
         let mut failed = 0;
         s.host.until("the run that cannot record itself", |host| {
-            if s.said().contains("nothing was touched: the agent cannot be moved safely: a restart must be recorded") {
+            // Read once: what is said between two readings would be taken for another run.
+            let said = s.said();
+            if said.contains("nothing was touched: the agent cannot be moved safely: a restart must be recorded") {
                 return Some(());
             }
             // A run that saw too little for once: a new service does not wait before the next.
-            if s.times_said("nothing was touched: ") > failed {
+            if said.matches("nothing was touched: ").count() > failed {
                 failed += 1;
+                host.exec(&["umount", "/var/lib/hostagent"]).ok();
                 host.exec(&["systemctl", "restart", "hostagent"]).ok();
+                read_only();
             }
             None
         });
