@@ -11,7 +11,10 @@ use crate::{
     ports::Ports,
     progress::Outage,
 };
-use std::{future::Future, time::Duration};
+use std::{
+    future::{Future, pending},
+    time::Duration,
+};
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
@@ -89,6 +92,11 @@ fn agent_pid(seen: &Observation) -> Option<u32> {
 trait Look: Send + 'static {
     /// Whether it is there; `None` when this look does not tell.
     fn look(&mut self) -> impl Future<Output = Option<bool>> + Send;
+
+    /// Ends when there is a reason to look before the time.
+    fn reason(&mut self) -> impl Future<Output = ()> + Send {
+        pending()
+    }
 }
 
 /// The introspection server.
@@ -100,7 +108,7 @@ struct Agent {
 impl Look for Agent {
     async fn look(&mut self) -> Option<bool> {
         let up = self.ports.introspect.metadata().await.is_ok();
-        self.answers.send_replace(up);
+        self.answers.send_if_modified(|answers| std::mem::replace(answers, up) != up);
         Some(up)
     }
 }
@@ -126,6 +134,18 @@ impl Look for Websockets {
         let on =
             |service: Service| sockets.iter().any(|socket| self.endpoints.0.contains(&(service, socket.peer.ip())));
         Some(on(Service::EcsAgent) && on(Service::EcsTelemetry))
+    }
+
+    async fn reason(&mut self) {
+        change(&mut self.answering).await;
+    }
+}
+
+/// Ends when the agent begins to answer or ceases to.
+async fn change(answering: &mut watch::Receiver<bool>) {
+    if answering.changed().await.is_err() {
+        // Nobody looks at the agent any more.
+        pending().await
     }
 }
 
@@ -168,6 +188,10 @@ impl Look for Rules {
         self.last = Some(there);
         Some(there)
     }
+
+    async fn reason(&mut self) {
+        change(&mut self.answering).await;
+    }
 }
 
 /// The longest time between a look that found it gone and the next that found it there; 0 when it was never gone,
@@ -182,6 +206,7 @@ async fn gap(mut stopped: oneshot::Receiver<()>, mut thing: impl Look) -> Option
         tokio::select! {
             _ = &mut stopped => last = true,
             _ = ticks.tick() => {}
+            () = thing.reason() => {}
         }
         if last && gone_since.is_none() {
             break;

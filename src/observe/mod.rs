@@ -1,6 +1,6 @@
 //! One look at the host: every probe side by side, each bounded by its adapter, none judging what it sees.
 //!
-//! The slowest chain is metadata → names → reach. To keep a look about as long as its slowest probe, the names
+//! The slowest chain is metadata → name → addresses. To keep a look about as long as its slowest probe, the names
 //! are looked up for the place the agent itself tells (its container-instance ARN) while the metadata service is
 //! still being asked; if the metadata disagrees, they are looked up again for the right place.
 

@@ -9,6 +9,7 @@ use crate::{
 };
 use futures_util::{StreamExt, stream};
 use std::net::SocketAddr;
+use tokio::sync::Semaphore;
 
 /// Connections under way at once.
 const PROBES: usize = 32;
@@ -46,10 +47,31 @@ pub(super) async fn look_and_probe(
         account: &place.account,
         partition: &place.partition,
     };
-    let hosts = services.iter().map(|service| (*service, service.host(&place))).collect();
-    let names = clock.time("names", look_up(ports, hosts)).await;
-    let reach = clock.time("reach", probe(ports, settings, &names)).await;
+    // A name's addresses are connected to as soon as they are known, whatever becomes of the other names.
+    let under_way = Semaphore::new(PROBES);
+    let endpoints = stream::iter(services).map(|service| {
+        let (hosts, under_way) = (vec![(*service, service.host(&place))], &under_way);
+        async move {
+            let look = async {
+                let names = look_up(ports, hosts).await;
+                let reach = probe_at_most(ports, settings, &names, under_way).await;
+                (names, reach)
+            };
+            clock.time(&format!("endpoint {}", service.id()), look).await
+        }
+    });
+    let (mut names, mut reach) = (Vec::new(), Vec::new());
+    for (its_names, its_reach) in endpoints.buffer_unordered(PROBES).collect::<Vec<_>>().await {
+        names.extend(its_names);
+        reach.extend(its_reach);
+    }
+    sort(&mut names, &mut reach);
     (names, reach)
+}
+
+fn sort(names: &mut [NameFact], reach: &mut [ReachFact]) {
+    names.sort_by(|a, b| (a.service, &a.host).cmp(&(b.service, &b.host)));
+    reach.sort_by(|a, b| (a.service, &a.host, a.addr).cmp(&(b.service, &b.host, b.addr)));
 }
 
 /// Looks up every name, all at once.
@@ -62,12 +84,21 @@ pub async fn look_up(ports: &Ports, hosts: Vec<(Service, String)>) -> Vec<NameFa
         .buffer_unordered(PROBES)
         .collect()
         .await;
-    names.sort_by(|a, b| (a.service, &a.host).cmp(&(b.service, &b.host)));
+    sort(&mut names, &mut []);
     names
 }
 
 /// Connects to every address of every name.
 pub async fn probe(ports: &Ports, settings: &Settings, names: &[NameFact]) -> Vec<ReachFact> {
+    probe_at_most(ports, settings, names, &Semaphore::new(PROBES)).await
+}
+
+async fn probe_at_most(
+    ports: &Ports,
+    settings: &Settings,
+    names: &[NameFact],
+    under_way: &Semaphore,
+) -> Vec<ReachFact> {
     let targets = names.iter().flat_map(|name| {
         name.answer
             .ips()
@@ -76,13 +107,15 @@ pub async fn probe(ports: &Ports, settings: &Settings, names: &[NameFact]) -> Ve
     });
     let mut reach: Vec<ReachFact> = stream::iter(targets)
         .map(|(service, host, addr)| async move {
+            // Never closed, so that there is no error to be had.
+            let _turn = under_way.acquire().await;
             let outcome = ports.prober.probe(addr, host, ask(service)).await;
             ReachFact { service, host: host.clone(), addr, outcome }
         })
         .buffer_unordered(PROBES)
         .collect()
         .await;
-    reach.sort_by(|a, b| (a.service, &a.host, a.addr).cmp(&(b.service, &b.host, b.addr)));
+    sort(&mut [], &mut reach);
     reach
 }
 

