@@ -9,7 +9,7 @@ use crate::{
     act::{self, ActError, outage::Sampler},
     catalog::Service,
     decide::{
-        self, Ask, Decision, Method, Permit, Plan, Policy, Reason, RecordedOutcome, RestartRecord, exit,
+        self, Ask, Decision, Method, Permit, Policy, Reason, RecordedOutcome, RestartRecord, exit,
         recover::{Identity, Intent, Phase},
     },
     events,
@@ -207,7 +207,7 @@ pub(super) async fn finish(
     let plan = &saved.plan;
     let began = Instant::now();
     let mut alarms: Vec<String> = Vec::new();
-    let mut back = wait_until_back(run, plan, trouble.is_some()).await;
+    let mut back = wait_until_back(run, &saved, trouble.is_some()).await;
     let mut why = trouble.unwrap_or_else(|| format!("it is not back after {} s", plan.deadline_s));
     for attempt in 1..=STARTS_AGAIN {
         if back != Back::Down {
@@ -217,7 +217,7 @@ pub(super) async fn finish(
         if let Err(error) = act::start_again(run.ports, run.settings, &plan.method).await {
             alarms.push(error.to_string());
         }
-        back = wait_until_back(run, plan, false).await;
+        back = wait_until_back(run, &saved, false).await;
         why = format!("it is still not back after {} s", plan.deadline_s);
     }
     match back {
@@ -338,11 +338,12 @@ enum Back {
 }
 
 /// Waits for the agent, at most the plan's deadline. After a failed attempt there is little to wait for.
-async fn wait_until_back(run: &Run<'_>, plan: &Plan, failed: bool) -> Back {
+async fn wait_until_back(run: &Run<'_>, saved: &SavedIntent, failed: bool) -> Back {
+    let plan = &saved.plan;
     let bound = Duration::from_secs(if failed { 5.min(plan.deadline_s) } else { plan.deadline_s });
     let began = Instant::now();
     loop {
-        let now = how_far(run, plan).await;
+        let now = how_far(run, saved).await;
         if now == Back::Connected || began.elapsed() >= bound {
             return now;
         }
@@ -351,7 +352,8 @@ async fn wait_until_back(run: &Run<'_>, plan: &Plan, failed: bool) -> Back {
 }
 
 /// The cheapest question first: asked all the time, the others would hold up the restart itself.
-async fn how_far(run: &Run<'_>, plan: &Plan) -> Back {
+async fn how_far(run: &Run<'_>, saved: &SavedIntent) -> Back {
+    let plan = &saved.plan;
     match run.ports.introspect.metadata().await {
         Ok(metadata) if metadata.container_instance_arn.is_some() => {}
         _ => return Back::Down,
@@ -363,6 +365,11 @@ async fn how_far(run: &Run<'_>, plan: &Plan) -> Back {
             Ok(Systemd::Booted { units }) if units.iter().any(|u| u.active_state == "active") => {}
             _ => return Back::Down,
         }
+    }
+    // A unit is active as soon as ecs-init runs; the agent it is about to replace may still answer, and well.
+    let before = saved.intent.before.container.as_ref();
+    if before.is_some_and(|b| b.id == container.id && b.started_at == container.started_at) {
+        return Back::UpOnly;
     }
     let Ok(sockets) = run.ports.sockets.established(pid).await else { return Back::UpOnly };
     let on = |service: Service| sockets.iter().any(|s| plan.endpoints.0.contains(&(service, s.peer.ip())));
