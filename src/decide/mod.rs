@@ -57,6 +57,20 @@ impl Decision {
         }
     }
 
+    /// The verdict in a word, as in JSON; stable across versions.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Decision::Settled => "settled",
+            Decision::Waiting { .. } => "waiting",
+            Decision::Restart { .. } => "restart",
+            Decision::Repair { .. } => "repair",
+            Decision::Refuse { .. } => "refuse",
+            Decision::Spent { .. } => "spent",
+            Decision::Broken { .. } => "broken",
+            Decision::Unknown { .. } => "unknown",
+        }
+    }
+
     /// The plan, if there is something to do.
     pub fn plan(&self) -> Option<&Plan> {
         match self {

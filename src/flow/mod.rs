@@ -181,11 +181,3 @@ fn append(path: &Path, progress: &Progress) -> std::io::Result<()> {
     // One write, so that a follower never sees half a line of a living worker.
     File::options().create(true).append(true).open(path)?.write_all(&line)
 }
-
-/// The verdict in a word, as the progress tells it.
-fn word(decision: &Decision) -> String {
-    serde_json::to_value(decision)
-        .ok()
-        .and_then(|v| v.get("verdict").and_then(|v| v.as_str().map(str::to_owned)))
-        .unwrap_or_default()
-}

@@ -3,7 +3,7 @@
 use super::{
     Run, SavedIntent, confirm, decide_here, history,
     recover::{self, Recovered},
-    unreadable, word,
+    unreadable,
 };
 use crate::{
     act::{self, ActError, outage::Sampler},
@@ -52,7 +52,7 @@ pub async fn restart(run: &Run<'_>) -> RunResult {
 async fn move_over(run: &Run<'_>) -> RunResult {
     let (first, assessment) = run.look().await;
     let decision = decide_here(&assessment, &first, run.settings, run.allow_repair);
-    run.tell(Event::Observed { verdict: word(&decision) });
+    run.tell(Event::Observed { verdict: decision.word().to_owned() });
     if run.recover_only {
         return run.ended(decision, Some(first));
     }

@@ -130,7 +130,7 @@ impl MetricsView {
             budget_left: history.map(|h| {
                 u64::from(service.budget_per_day).saturating_sub(spent_today(h, instance, service.now) as u64)
             }),
-            decision: OneOf::new(decision_word(decision), &DECISIONS),
+            decision: OneOf::new(decision.word(), &DECISIONS),
             state: service.state.clone(),
         }
     }
@@ -176,19 +176,6 @@ fn restarts(records: &[crate::decide::RestartRecord]) -> Vec<(String, String, u6
                 .map(|(outcome, word)| ((*kind).to_owned(), (*word).to_owned(), count(*repair, *outcome) as u64))
         })
         .collect()
-}
-
-fn decision_word(decision: &Decision) -> &'static str {
-    match decision {
-        Decision::Settled => "settled",
-        Decision::Waiting { .. } => "waiting",
-        Decision::Restart { .. } => "restart",
-        Decision::Repair { .. } => "repair",
-        Decision::Refuse { .. } => "refuse",
-        Decision::Spent { .. } => "spent",
-        Decision::Broken { .. } => "broken",
-        Decision::Unknown { .. } => "unknown",
-    }
 }
 
 /// The view in Prometheus's text format, with a line end.

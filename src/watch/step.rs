@@ -309,15 +309,8 @@ fn verdict(decision: &Decision) -> String {
 
 fn decide_word(decision: &Decision) -> &'static str {
     match decision {
-        Decision::Settled => "settled",
-        Decision::Waiting { .. } => "waiting",
-        Decision::Restart { .. } => "restart",
-        Decision::Repair { .. } => "repair",
-        Decision::Refuse { .. } => "refuse",
         Decision::Spent { reasons } if reasons.iter().any(|r| r.rule == decide::RULE_UNDER_WAY) => "busy",
-        Decision::Spent { .. } => "spent",
-        Decision::Broken { .. } => "broken",
-        Decision::Unknown { .. } => "unknown",
+        other => other.word(),
     }
 }
 
