@@ -115,7 +115,8 @@ fn tcp_outcome(error: &io::Error) -> ReachOutcome {
 }
 
 fn load_config(only: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
-    let found = match only {
+    let bundle = only.map(Path::to_owned).or_else(system_bundle);
+    let found = match &bundle {
         Some(file) => rustls_native_certs::load_certs_from_paths(Some(file), None),
         None => rustls_native_certs::load_native_certs(),
     };
@@ -140,6 +141,13 @@ fn load_config(only: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     // A resumed session shows no certificate, so one good address would vouch for the others.
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+/// The file with all of the system's trusted certificates, unless the environment names others. The directory beside it
+/// holds the same ones again, a file and two links each: reading those too takes longer than all else a probe does.
+fn system_bundle() -> Option<PathBuf> {
+    let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().any(|name| env::var_os(name).is_some());
+    if named { None } else { openssl_probe::probe().cert_file }
 }
 
 /// Where the host's trusted certificates are looked for.
