@@ -1,4 +1,4 @@
-//! A scene with the service running under the real unit, and what scenes ask of it.
+//! A scene with the package installed and its service running, and what scenes ask of it.
 
 use crate::scene::{Scene, scene};
 use hostagent_lab::{host::HostOptions, region::switch::What};
@@ -13,33 +13,18 @@ settled_interval_s = 5
 metrics_file = \"/var/lib/prometheus/node-exporter/hostagent.prom\"
 ";
 
-const UNIT: &str = include_str!("../../systemd/hostagent.service");
-
-/// A scene with the service running.
+/// A scene with the package installed and the service running.
 pub fn served(watch: &str, play: impl FnOnce(&mut Scene<'_>)) {
     // The collector's directory, which is there before the service starts.
     let collector = ("/var/lib/prometheus/node-exporter/other.prom".to_owned(), String::new());
     let hostagent = format!("{PROMPT}{watch}");
     let options = HostOptions { hostagent, files: vec![collector], ..HostOptions::default() };
     scene(options, |s| {
-        s.host.write(
-            "/etc/systemd/system/hostagent.service",
-            &UNIT
-                .replace("RestartSec=10s", "RestartSec=100ms")
-                .replace("=/usr/bin/hostagent", &format!("={}", program(s))),
-        );
-        s.host.write("/etc/systemd/system/hostagent-nat.socket", include_str!("../../systemd/hostagent-nat.socket"));
-        s.host
-            .write("/etc/systemd/system/hostagent-nat@.service", include_str!("../../systemd/hostagent-nat@.service"));
-        s.host.exec(&["systemctl", "daemon-reload"]).ok();
-        s.host.exec(&["systemctl", "start", "hostagent"]).ok();
+        s.host.write("/etc/systemd/system/hostagent.service.d/10-scene.conf", "[Service]\nRestartSec=100ms\n");
+        s.host.install_service();
         play(s);
         assert_eq!(s.host.unit("hostagent.service").active, "active", "the service runs to the end");
     });
-}
-
-fn program(s: &Scene<'_>) -> String {
-    s.host.sh("command -v hostagent").ok().to_owned()
 }
 
 impl Scene<'_> {
