@@ -9,5 +9,6 @@ mod mending;
 mod owners;
 mod refusals;
 mod scene;
+mod served;
 mod service;
 mod unit;

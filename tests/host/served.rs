@@ -1,0 +1,84 @@
+//! A scene with the service running under the real unit, and what scenes ask of it.
+
+use crate::scene::{Scene, scene};
+use hostagent_lab::{host::HostOptions, region::switch::What};
+use serde_json::Value;
+use std::time::Duration;
+
+/// No splay, and a look every five seconds once settled.
+const PROMPT: &str = "\
+[watch]
+splay_max_s = 0
+settled_interval_s = 5
+metrics_file = \"/var/lib/prometheus/node-exporter/hostagent.prom\"
+";
+
+const UNIT: &str = include_str!("../../systemd/hostagent.service");
+
+/// A scene with the service running.
+pub fn served(watch: &str, play: impl FnOnce(&mut Scene<'_>)) {
+    // The collector's directory, which is there before the service starts.
+    let collector = ("/var/lib/prometheus/node-exporter/other.prom".to_owned(), String::new());
+    let hostagent = format!("{PROMPT}{watch}");
+    let options = HostOptions { hostagent, files: vec![collector], ..HostOptions::default() };
+    scene(options, |s| {
+        s.host.write(
+            "/etc/systemd/system/hostagent.service",
+            &UNIT
+                .replace("RestartSec=10s", "RestartSec=100ms")
+                .replace("=/usr/bin/hostagent", &format!("={}", program(s))),
+        );
+        s.host.write("/etc/systemd/system/hostagent-nat.socket", include_str!("../../systemd/hostagent-nat.socket"));
+        s.host
+            .write("/etc/systemd/system/hostagent-nat@.service", include_str!("../../systemd/hostagent-nat@.service"));
+        s.host.exec(&["systemctl", "daemon-reload"]).ok();
+        s.host.exec(&["systemctl", "start", "hostagent"]).ok();
+        play(s);
+        assert_eq!(s.host.unit("hostagent.service").active, "active", "the service runs to the end");
+    });
+}
+
+fn program(s: &Scene<'_>) -> String {
+    s.host.sh("command -v hostagent").ok().to_owned()
+}
+
+impl Scene<'_> {
+    pub fn said(&self) -> String {
+        self.host.exec(&["journalctl", "--no-pager", "--output=cat", "--unit=hostagent"]).stdout
+    }
+
+    /// Waits until the service has said this in the journal.
+    #[track_caller]
+    pub fn until_said(&self, words: &str) {
+        self.host.until(words, |_| self.said().contains(words).then_some(()));
+    }
+
+    pub fn times_said(&self, words: &str) -> usize {
+        self.said().matches(words).count()
+    }
+
+    pub fn status(&self) -> Value {
+        let output = self.host.hostagent(&["--format", "json", "status"]);
+        serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("no JSON: {output:?}"))
+    }
+
+    #[track_caller]
+    pub fn until_state(&self, state: &str) {
+        self.host.until(state, |_| (self.status()["state"] == state).then_some(()));
+    }
+
+    /// How often a name of the control plane was asked for (A records).
+    pub fn asked(&self, service: &str) -> usize {
+        let events = self.host.events(0, Duration::ZERO).into_iter();
+        events
+            .filter(|e| matches!(&e.what, What::Dns { name, qtype, .. } if qtype == "A" && name.starts_with(service)))
+            .count()
+    }
+
+    /// Waits until the service has looked so many times more.
+    #[track_caller]
+    pub fn after_looks(&self, more: usize) {
+        let before = self.asked("ecs-a.");
+        self.host.until("further looks", |_| (self.asked("ecs-a.") >= before + more).then_some(()));
+    }
+}
