@@ -358,7 +358,8 @@ impl Driver {
             self.note(Kind::Started, "this is another instance: starting with a clean memory");
         }
         self.saved.decision = Some(decision.clone());
-        self.step(&Input::Looked { decision, ttl_s, instance_id: assessment.instance_id });
+        let lead = work::lead(&assessment);
+        self.step(&Input::Looked { decision, ttl_s, instance_id: assessment.instance_id, lead });
         // A step may have asked for another look sooner.
         let asked = self.look_at;
         self.plan_next_look();
