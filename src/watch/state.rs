@@ -4,6 +4,7 @@
 //! anything. What the states add is patience: agreement over time, splay, window, pause, veto.
 
 use crate::{
+    assess::{Assessment, Finding, Severity},
     config::Opening,
     decide::{Decision, EndpointSet},
 };
@@ -41,6 +42,19 @@ pub enum Lead {
         why: String,
     },
     Unknown,
+}
+
+impl From<&Assessment> for Lead {
+    fn from(assessment: &Assessment) -> Self {
+        if !assessment.endpoint_set.0.is_empty() {
+            return Lead::Endpoints(assessment.endpoint_set.clone());
+        }
+        let elsewhere = |f: &&Finding| f.severity == Severity::Waiting && f.rule == "name-not-endpoint";
+        match assessment.findings.iter().find(elsewhere) {
+            Some(finding) => Lead::Elsewhere { why: finding.text.clone() },
+            None => Lead::Unknown,
+        }
+    }
 }
 
 /// Where it stands. Times are milliseconds since boot.

@@ -1,12 +1,9 @@
 //! What takes time: looks, hooks, runs. Each is bounded, and sends a message when it is done.
 
-use super::{
-    state::{Lead, RunEnd},
-    words,
-};
+use super::{state::RunEnd, words};
 use crate::{
     act::handoff::{self, Job},
-    assess::{self, Assessment, Finding, Severity},
+    assess,
     catalog::Requirement,
     config::Settings,
     decide::exit,
@@ -61,18 +58,6 @@ pub(super) async fn look(look: Look, messages: UnboundedSender<Message>) {
     });
     // The service is stopping when nobody listens.
     let _ = messages.send(message.await.unwrap_or(Message::LookLost));
-}
-
-/// Where the control plane's names led.
-pub(super) fn lead(assessment: &Assessment) -> Lead {
-    if !assessment.endpoint_set.0.is_empty() {
-        return Lead::Endpoints(assessment.endpoint_set.clone());
-    }
-    let elsewhere = |f: &&Finding| f.severity == Severity::Waiting && f.rule == "name-not-endpoint";
-    match assessment.findings.iter().find(elsewhere) {
-        Some(finding) => Lead::Elsewhere { why: finding.text.clone() },
-        None => Lead::Unknown,
-    }
 }
 
 fn same(before: &[NameFact], now: &[NameFact]) -> bool {
