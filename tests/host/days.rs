@@ -12,6 +12,7 @@ use hostagent_lab::region::{
 use std::time::Duration;
 
 const MOVED: &str = "the agent was moved, and that is proved";
+const TAKEN_UP: &str = "was interrupted; finishing it";
 
 #[test]
 fn killed_at_8_instants_it_restarts_nothing_twice() {
@@ -54,7 +55,8 @@ fn on_the_public_path(s: &Scene<'_>) {
 
 #[test]
 fn the_power_fails_in_the_middle_of_a_restart() {
-    served("", |s| {
+    // Held for long enough to be met in the middle.
+    served("[restart]\nhold_s = 6\n", |s| {
         // The sandbox has a /proc of its own, where every boot would look the same.
         let boot = "[Service]\nBindReadOnlyPaths=/run/lab-boot-id:/proc/sys/kernel/random/boot_id\n";
         s.host.write("/etc/systemd/system/hostagent.service.d/boot.conf", boot);
@@ -64,7 +66,7 @@ fn the_power_fails_in_the_middle_of_a_restart() {
             on_the_public_path(s);
             s.endpoints_appear();
             s.until_told(step);
-            let before = s.registrations();
+            let (before, taken_up) = (s.registrations(), s.times_said(TAKEN_UP));
             // As the region is after the reboot, too.
             let there = serde_json::to_string(&Change::path(&CONTROL_PLANE, Path::Endpoint)).expect("JSON");
             s.host.write("/etc/lab-switches/00.json", &there);
@@ -81,7 +83,7 @@ fn the_power_fails_in_the_middle_of_a_restart() {
                 s.said()
             );
             assert!(!s.host.sh("test -e /var/lib/hostagent/intent.json").success(), "{step}: {}", s.said());
-            assert_eq!(s.times_said("was interrupted; finishing it"), usize::from(left == 1), "{step}: {}", s.said());
+            assert_eq!(s.times_said(TAKEN_UP) - taken_up, usize::from(step != "confirming"), "{step}: {}", s.said());
             assert_eq!(s.times_said("is not proved to have moved"), 0, "{step}: {}", s.said());
             s.says(0, &["status"], &["SETTLED", &format!("{left} of 2 restarts left")]);
         }
@@ -230,7 +232,7 @@ fn an_hour_of_flapping_moves_nothing_and_a_day_of_idling_grows_nothing() {
         s.path(&CONTROL_PLANE, Path::Endpoint);
         s.path(&[Service::EcsAgent], Path::Flapping);
         s.after_looks(60);
-        assert!(s.times_said("all three endpoints are there") >= 5, "it saw them come and go: {}", s.said());
+        assert!(s.times_said("the endpoints went away") >= 1, "it saw them come and go: {}", s.said());
         assert_eq!((s.agent(), s.times_said("restarting the agent")), (agent, 0), "{}", s.said());
         s.path(&[Service::EcsAgent], Path::Endpoint);
         s.until_said(MOVED);
