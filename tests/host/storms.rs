@@ -26,10 +26,16 @@ impl Scene<'_> {
         }
     }
 
+    /// Waits until the service has moved the agent for the `nth` time; a try may see too little for once.
+    #[track_caller]
+    pub fn until_moved(&self, nth: usize) {
+        self.host.until_within(TRIED_AGAIN, MOVED, |_| (self.times_said(MOVED) >= nth).then_some(()));
+    }
+
     /// The agent was restarted once since it had registered so often, and all is well.
     #[track_caller]
     fn is_moved_once(&self, registrations: u32) {
-        self.host.until_within(TRIED_AGAIN, MOVED, |_| self.said().contains(MOVED).then_some(()));
+        self.until_moved(1);
         self.until_state("settled");
         self.after_looks(2);
         self.is_private();
