@@ -2,7 +2,10 @@
 
 use crate::{events, text::clean};
 use log::kv::{self, Key, Value, VisitSource};
-use std::{fmt, io};
+use std::{
+    fmt,
+    io::{self, Write as _},
+};
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 use tracing::{
     Event, Level, Metadata, Subscriber,
@@ -69,8 +72,9 @@ impl<S: Subscriber> Layer<S> for JournalLayer {
         let metadata = event.metadata();
         let sent = self.0.journal_send(&record(metadata, &fields, format_args!("{}", fields.message)));
         if sent.is_err() {
-            // The journal is gone or its socket is full: standard error is all that is left.
-            eprintln!("{}: {}{}", metadata.level(), clean(&fields.message), fields.tail());
+            // The journal is gone or its socket is full: standard error is all that is left. It may lead to the journal
+            // as well, and be as dead; `eprintln!` would end the program over that.
+            let _ = writeln!(io::stderr(), "{}: {}{}", metadata.level(), clean(&fields.message), fields.tail());
         }
     }
 }

@@ -43,10 +43,32 @@ type Verdict = Result<(bool, String), Missing>;
 /// `before` is [`crate::decide::Permit::before`]; `later` is taken `restart.hold_s` after `after`. After a
 /// repair while the endpoints are not ready the websockets only have to be held, on whatever path there is.
 pub fn verify(before: &Observation, after: &Observation, later: &Observation, settings: &Settings) -> Outcome {
+    compare(before, after, later, settings, false)
+}
+
+/// As [`verify`], when the host was rebooted in the middle: what a boot does to tasks and other containers is not held
+/// against the restart.
+pub fn verify_over_reboot(
+    before: &Observation,
+    after: &Observation,
+    later: &Observation,
+    settings: &Settings,
+) -> Outcome {
+    compare(before, after, later, settings, true)
+}
+
+fn compare(
+    before: &Observation,
+    after: &Observation,
+    later: &Observation,
+    settings: &Settings,
+    rebooted: bool,
+) -> Outcome {
     let sides = Sides {
         before,
         after,
         later,
+        rebooted,
         was: assess(before, settings),
         is: assess(after, settings),
         then: assess(later, settings),
@@ -86,6 +108,7 @@ struct Sides<'a> {
     before: &'a Observation,
     after: &'a Observation,
     later: &'a Observation,
+    rebooted: bool,
     was: Assessment,
     is: Assessment,
     then: Assessment,
@@ -207,6 +230,9 @@ impl Sides<'_> {
 
     fn same_tasks(&self) -> Verdict {
         let after = known(&self.later.agent.tasks)?;
+        if self.rebooted {
+            return Ok((true, format!("{} tasks (the host was rebooted meanwhile, so not compared)", after.len())));
+        }
         let before = match &self.before.agent.tasks {
             Fact::Known(tasks) => tasks,
             Fact::Unknown(_) if self.was_dead() => {
@@ -236,6 +262,9 @@ impl Sides<'_> {
 
     fn workloads(&self) -> Verdict {
         let before = known(&self.before.workloads)?;
+        if self.rebooted {
+            return Ok((true, "the host was rebooted meanwhile, so not compared".into()));
+        }
         let of = |o: &'_ Observation| -> Result<BTreeMap<String, Workload>, Missing> {
             Ok(known(&o.workloads)?.iter().map(|w| (w.id.clone(), w.clone())).collect())
         };

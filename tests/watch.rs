@@ -7,7 +7,7 @@ use hostagent::{
     watch::{
         Policy,
         splay::splay,
-        state::{Doing, Effects, Input, Moment, Phase, RunEnd, State},
+        state::{Doing, Effects, Input, Kind, Lead, Moment, Phase, RunEnd, State},
         step,
     },
 };
@@ -36,7 +36,7 @@ fn other(n: u8) -> Decision {
         1 => Decision::Unknown { reasons: reasons("dns-failed") },
         2 => Decision::Refuse { reasons: reasons("version-too-old") },
         3 => Decision::Spent { reasons: reasons("budget-spent") },
-        4 => Decision::Broken { reasons: reasons("not-connected") },
+        4 => Decision::Broken { reasons: reasons("no-credential-rules") },
         _ => Decision::Settled,
     }
 }
@@ -47,6 +47,8 @@ enum World {
     /// A look that finds the endpoints of set 0 or 1 ready.
     Ready(u8),
     Other(u8),
+    /// A look that finds the agent without a connection, which may be brief.
+    Gap,
     Unchanged,
     Tick,
     Disturbed,
@@ -66,6 +68,7 @@ fn world() -> impl Strategy<Value = World> {
         8 => (0_u8..2).prop_map(World::Ready),
         6 => Just(World::Ready(0)),
         2 => (0_u8..6).prop_map(World::Other),
+        1 => Just(World::Gap),
         2 => Just(World::Unchanged),
         6 => Just(World::Tick),
         1 => Just(World::Disturbed),
@@ -129,7 +132,7 @@ impl Host {
     }
 
     fn look(&self, decision: Decision, ttl_s: u32) -> Input {
-        Input::Looked { decision, ttl_s: Some(ttl_s), instance_id: Some(ID.into()) }
+        Input::Looked { decision, ttl_s: Some(ttl_s), instance_id: Some(ID.into()), lead: Lead::Unknown }
     }
 
     /// One thing happens; everything the service asks for in return is done at once.
@@ -156,6 +159,11 @@ impl Host {
                 self.agreeing = self.agreeing.filter(|a| unknown && a.proved);
                 self.last = None;
                 self.look(decision, ttl_s)
+            }
+            World::Gap => {
+                self.agreeing = self.agreeing.filter(|a| a.proved);
+                self.last = None;
+                self.look(disconnected(0), ttl_s)
             }
             World::Unchanged => Input::Unchanged,
             World::Tick => Input::Tick,
@@ -354,7 +362,8 @@ fn another_instance_from_the_same_image_starts_afresh() {
     let mut host = Host::new(Policy::default());
     host.state.tried = vec![set(0)];
     host.state.failures = 7;
-    let input = Input::Looked { decision: other(0), ttl_s: Some(60), instance_id: Some("i-2".into()) };
+    let instance_id = Some("i-2".into());
+    let input = Input::Looked { decision: other(0), ttl_s: Some(60), instance_id, lead: Lead::Unknown };
     let (state, _) = step(&host.state, &input, &host.moment(), &host.policy);
     assert!(state.tried.is_empty() && state.failures == 0, "{state:?}");
     assert_eq!(state.instance_id.as_deref(), Some("i-2"));
@@ -375,4 +384,73 @@ fn another_boot_counts_anew_and_remembers_what_was_tried() {
     assert_eq!(other.tried, [set(1)]);
     let same = state.resumed(true);
     assert!(matches!(same.phase, Phase::Waiting { splay_until_ms: 9_000_000, agrees: false, .. }), "{:?}", same.phase);
+}
+
+/// What a look makes of a host: the phase, and the kinds and texts of what it notes.
+fn sees(host: &mut Host, decision: Decision, lead: Lead, after_s: u64) -> Vec<(Kind, String)> {
+    host.up_ms += after_s * 1_000;
+    let input = Input::Looked { decision, ttl_s: Some(60), instance_id: Some(ID.into()), lead };
+    let (state, effects) = step(&host.state, &input, &host.moment(), &host.policy);
+    host.state = state;
+    effects.notes.into_iter().map(|note| (note.kind, note.text)).collect()
+}
+
+fn disconnected(n: u8) -> Decision {
+    let Decision::Restart { plan } = restart(n) else { unreachable!() };
+    Decision::Repair { plan: Plan { why: vec!["the agent holds no connection to ecs-agent".into()], ..plan } }
+}
+
+fn kinds(notes: &[(Kind, String)]) -> Vec<Kind> {
+    notes.iter().map(|(kind, _)| *kind).collect()
+}
+
+#[test]
+fn a_brief_gap_in_the_connections_is_not_called_broken_and_a_long_one_is() {
+    let mut host = Host::new(Policy::default());
+    let on = || Lead::Endpoints(set(0));
+    sees(&mut host, Decision::Settled, on(), 60);
+    let said = sees(&mut host, disconnected(0), on(), 60);
+    assert!(said[0].0 == Kind::Observing && said[0].1.contains("brief gaps are normal"), "{said:?}");
+    assert_eq!(host.state.phase, Phase::Observing);
+    assert_eq!(kinds(&sees(&mut host, disconnected(0), on(), 120)), []);
+    // A look that saw too little neither ends the gap nor begins it anew.
+    sees(&mut host, other(1), Lead::Unknown, 30);
+    let said = sees(&mut host, disconnected(0), on(), 30);
+    assert!(said[0].0 == Kind::Broken && said[0].1.contains("BROKEN"), "{said:?}");
+    assert_eq!(kinds(&sees(&mut host, Decision::Settled, on(), 60)), [Kind::Settled]);
+    // The next gap is a new one.
+    sees(&mut host, disconnected(0), on(), 600);
+    assert_eq!(host.state.phase, Phase::Observing);
+    // One that is down is broken at once.
+    let Decision::Repair { plan } = disconnected(0) else { unreachable!() };
+    let down = Decision::Repair { plan: Plan { method: Method::StartUnit { unit: "ecs.service".into() }, ..plan } };
+    assert_eq!(kinds(&sees(&mut host, down, on(), 1)), [Kind::Broken]);
+}
+
+#[test]
+fn a_gap_does_not_undo_what_was_proved() {
+    let mut host = Host::new(Policy { splay_max: Duration::from_secs(1_800), ..Policy::default() });
+    for _ in 0..4 {
+        sees(&mut host, restart(0), Lead::Endpoints(set(0)), 61);
+    }
+    assert!(matches!(host.state.phase, Phase::Waiting { agrees: true, .. }), "{:?}", host.state.phase);
+    sees(&mut host, disconnected(0), Lead::Endpoints(set(0)), 1);
+    assert!(matches!(host.state.phase, Phase::Waiting { agrees: false, .. }), "{:?}", host.state.phase);
+}
+
+#[test]
+fn endpoints_that_go_away_once_all_is_settled_are_said_once_and_so_are_others() {
+    let mut host = Host::new(Policy::default());
+    let away = || Lead::Elsewhere { why: "ecs-a resolves to the internet".into() };
+    let on = |n| Lead::Endpoints(set(n));
+    assert_eq!(kinds(&sees(&mut host, Decision::Settled, on(0), 60)), [Kind::Settled]);
+    assert_eq!(kinds(&sees(&mut host, Decision::Settled, on(0), 60)), []);
+    let said = sees(&mut host, Decision::Settled, away(), 60);
+    assert!(said[0].0 == Kind::EndpointsGone && said[0].1.contains("ecs-a resolves to the internet"), "{said:?}");
+    assert_eq!(kinds(&sees(&mut host, Decision::Settled, away(), 60)), []);
+    assert_eq!(kinds(&sees(&mut host, Decision::Settled, Lead::Unknown, 60)), []);
+    assert_eq!(kinds(&sees(&mut host, Decision::Settled, on(0), 60)), [Kind::EndpointsFound]);
+    let said = sees(&mut host, Decision::Settled, on(1), 60);
+    assert!(said[0].0 == Kind::EndpointsGone && said[0].1.contains("10.50.1.10"), "{said:?}");
+    assert_eq!(host.begun, 0);
 }

@@ -45,8 +45,8 @@ pub fn main() -> ExitCode {
     let code = match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            // The chain in one line: what, and each cause behind it.
-            eprintln!("hostagent: {error:#}");
+            // The chain in one line: what, and each cause behind it. Nobody may be there to read it.
+            let _ = writeln!(io::stderr(), "hostagent: {error:#}");
             exit::UNKNOWN
         }
     };
@@ -63,7 +63,10 @@ fn run(cli: Cli) -> Result<u8> {
         // The worker has its settings from whoever started it.
         return runtime.block_on(worker::worker(args));
     }
-    let loaded = config::load(&cli.global.config_source())?;
+    let loaded = match config::load(&cli.global.config_source()) {
+        Err(error) if matches!(cli.command, Command::Watch) => return Ok(watch::refused(&error)),
+        loaded => loaded?,
+    };
     let context = Context {
         settings: loaded.settings.clone(),
         loaded,

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 use anyhow::{Context as _, Result};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 pub fn status(cli: &Context) -> Result<u8> {
     let settings = &cli.settings;
@@ -46,7 +46,7 @@ fn report(
         BudgetView { allowed, used, left: allowed.saturating_sub(used) }
     });
     StatusReport {
-        verdict: verdict(saved, running),
+        verdict: verdict(saved, running, now),
         service: match running {
             Some(true) => ServiceState::Running,
             Some(false) => ServiceState::Stopped,
@@ -70,7 +70,17 @@ fn report(
     }
 }
 
-fn verdict(saved: Option<&Saved>, running: Option<bool>) -> Verdict {
+/// A service that has not written its words for so long after its next look was due cannot write them, or hangs.
+const OVERDUE: SignedDuration = SignedDuration::from_secs(300);
+
+fn verdict(saved: Option<&Saved>, running: Option<bool>, now: Timestamp) -> Verdict {
+    // While a run is under way it does not look.
+    let looks = |s: &&Saved| running == Some(true) && !s.state.phase.at_work();
+    let due = saved.filter(looks).and_then(|s| s.next_look).filter(|due| now.duration_since(*due) > OVERDUE);
+    let old = due.map(|due| {
+        let text = format!("these words are old: the service runs, and a look was due at {due:.0}");
+        Reason::new("words-old", text, "journalctl -u hostagent -n 20; df -h /run /var/lib/hostagent")
+    });
     let down = (running == Some(false)).then(|| {
         Reason::new("service-down", "the service is not running; these are its last words", "systemctl start hostagent")
     });
@@ -80,7 +90,7 @@ fn verdict(saved: Option<&Saved>, running: Option<bool>) -> Verdict {
             verdict: Word::Unknown,
             exit_code: exit::UNKNOWN,
             headline: why.into(),
-            reasons: down.into_iter().collect(),
+            reasons: down.into_iter().chain(old).collect(),
         };
     };
     let busy =
@@ -92,7 +102,7 @@ fn verdict(saved: Option<&Saved>, running: Option<bool>) -> Verdict {
             Decision::Restart { .. } | Decision::Repair { .. } => saved.words.clone(),
             other => report::headline(other, &[]),
         },
-        reasons: decision.reasons().iter().cloned().chain(down).collect(),
+        reasons: decision.reasons().iter().cloned().chain(down).chain(old).collect(),
     }
 }
 
@@ -126,6 +136,16 @@ mod tests {
         for word in ["REFUSED", "agent 1.20.0 is too old", "blocked", "2 of 2", "Next look", "cannot be moved safely"] {
             assert!(page.contains(word), "{word}: {page}");
         }
+    }
+
+    #[test]
+    fn words_that_are_old_say_so() {
+        let page = |second| {
+            let history = Some(History::default());
+            report(&Settings::default(), Some(&saved()), Some(true), history, at(second)).human(Look::PLAIN)
+        };
+        assert!(!page(400).contains("words are old"), "{}", page(400));
+        assert!(page(430).contains("words are old") && page(430).contains("journalctl"), "{}", page(430));
     }
 
     #[test]

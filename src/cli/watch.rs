@@ -2,8 +2,9 @@
 
 use super::Context;
 use crate::{
-    config::Source,
+    config::{ConfigError, Source},
     decide::exit,
+    events,
     watch::driver::{self, WatchError},
 };
 use anyhow::Result;
@@ -18,4 +19,12 @@ pub async fn watch(cli: &Context, source: Source) -> Result<u8> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The service does not start with a configuration that is wrong: nobody knows what the operator meant. It is not
+/// tried again either, because only a person mends it.
+pub fn refused(error: &ConfigError) -> u8 {
+    let event = events::CONFIGURATION_REFUSED.name;
+    tracing::error!(event, why = %error, "the configuration is refused, and the service does not start: {error}");
+    exit::CONFIGURATION
 }

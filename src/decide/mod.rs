@@ -36,6 +36,8 @@ pub mod exit {
     pub const BROKEN: u8 = 13;
     /// Another restart is under way, or the budget is spent.
     pub const BUSY: u8 = 75;
+    /// `watch` alone: the configuration is wrong (`EX_CONFIG`), which another start does not mend.
+    pub const CONFIGURATION: u8 = 78;
     /// Every code that is an answer, and no failure of the program.
     pub const ANSWERS: [u8; 7] = [SETTLED, UNKNOWN, RESTART_NEEDED, WAITING, REFUSED, BROKEN, BUSY];
 }

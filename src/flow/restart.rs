@@ -248,7 +248,9 @@ pub(super) async fn finish(
     } else {
         after.clone()
     };
-    let outcome = verify::verify(&saved.before, &after, &later, run.settings);
+    let rebooted = store::boot_id().is_ok_and(|id| id != saved.intent.boot_id);
+    let compare = if rebooted { verify::verify_over_reboot } else { verify::verify };
+    let outcome = compare(&saved.before, &after, &later, run.settings);
     let ok = outcome.verified && back == Back::Connected;
     run.tell(Event::Verified { ok });
     announce(run, &saved, &outcome, &outage, back, ok);

@@ -5,7 +5,7 @@ use crate::facts::{Missing, Systemd, Unit, UnitRole};
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use std::{collections::HashMap, fs, future::Future, time::Duration};
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::{sync::Mutex, time::timeout};
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, proxy, proxy::CacheProperties};
 
 /// One look may take this long.
@@ -48,9 +48,12 @@ type ListedUnit = (String, String, String, String, String, String, OwnedObjectPa
 /// path, argv, ignore failure, four time stamps, pid, code, status
 type Exec = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
 
-/// The system bus; connects at the first call.
+/// The manager's answer to a second subscription over the same connection.
+const SUBSCRIBED: &str = "org.freedesktop.systemd1.AlreadySubscribed";
+
+/// The system bus; connects at the first call, and again when the bus was restarted.
 pub struct SystemBus {
-    connection: OnceCell<Connection>,
+    connection: Mutex<Option<Connection>>,
     /// A stop and start of the agent's unit may take this long.
     job_deadline: Duration,
 }
@@ -58,25 +61,28 @@ pub struct SystemBus {
 impl SystemBus {
     /// `job_deadline` bounds the wait for a job of the manager.
     pub fn new(job_deadline: Duration) -> Self {
-        Self { connection: OnceCell::new(), job_deadline }
+        Self { connection: Mutex::new(None), job_deadline }
     }
 
-    async fn connection(&self) -> Result<&Connection> {
-        self.connection
-            .get_or_try_init(|| bounded("systemd over the system bus", READ_DEADLINE, Connection::system()))
-            .await
+    async fn connection(&self) -> Result<Connection> {
+        let mut kept = self.connection.lock().await;
+        if let Some(connection) = kept.as_ref().filter(|connection| !connection.is_closed()) {
+            return Ok(connection.clone());
+        }
+        let connection = bounded("systemd over the system bus", READ_DEADLINE, Connection::system()).await?;
+        Ok(kept.insert(connection).clone())
     }
 
-    async fn manager(&self) -> Result<ManagerProxy<'_>> {
+    async fn manager(&self) -> Result<ManagerProxy<'static>> {
         let connection = self.connection().await?;
-        bounded("systemd over the system bus", READ_DEADLINE, ManagerProxy::new(connection)).await
+        bounded("systemd over the system bus", READ_DEADLINE, ManagerProxy::new(&connection)).await
     }
 
     async fn unit(&self, path: OwnedObjectPath, usual: bool) -> Result<Option<Unit>> {
         let connection = self.connection().await?;
         let what = format!("properties of {}", path.as_str());
         let read = async {
-            let proxy = UnitPropertiesProxy::builder(connection).path(path).build().await?;
+            let proxy = UnitPropertiesProxy::builder(&connection).path(path).build().await?;
             let unit = proxy.get_all("org.freedesktop.systemd1.Unit").await?;
             let service = proxy.get_all("org.freedesktop.systemd1.Service").await?;
             Ok((unit, service))
@@ -96,6 +102,7 @@ impl SystemBus {
             bounded("list of units", READ_DEADLINE, manager.list_units_by_patterns(&[], &["*.service"])).await?;
         // What is only mentioned by others, or switched off, has no command.
         let loaded = listed.into_iter().filter(|unit| !matches!(unit.2.as_str(), "not-found" | "masked"));
+        let connection = &connection;
         let commands = stream::iter(loaded)
             .map(|unit| async move {
                 // With a cache it would read every property of the unit and subscribe to their changes.
@@ -121,14 +128,18 @@ impl SystemBus {
     }
 
     /// Asks for a job and waits until the manager has removed it; the job's result.
-    async fn job<'a, F>(&'a self, what: &str, ask: impl FnOnce(ManagerProxy<'a>) -> F) -> Result<String>
+    async fn job<F>(&self, what: &str, ask: impl FnOnce(ManagerProxy<'static>) -> F) -> Result<String>
     where
-        F: Future<Output = zbus::Result<OwnedObjectPath>> + 'a,
+        F: Future<Output = zbus::Result<OwnedObjectPath>>,
     {
         let manager = self.manager().await?;
         let run = async {
             // Without a subscription the manager sends no signals. Listening comes first: the job may end at once.
-            manager.subscribe().await?;
+            // One that stands from an earlier job will do.
+            match manager.subscribe().await {
+                Err(zbus::Error::MethodError(name, ..)) if name.as_str() == SUBSCRIBED => {}
+                other => other?,
+            }
             let mut removed = manager.receive_job_removed().await?;
             let job = ask(manager.clone()).await?;
             while let Some(signal) = removed.next().await {

@@ -6,8 +6,8 @@
 use super::{
     Policy, hooks, notify,
     saved::{self, LastRun, Saved},
-    schedule::{self, Pace},
-    state::{Doing, Input, Kind, Moment, Phase},
+    schedule,
+    state::{Doing, Input, Kind, Lead, Moment, Phase},
     step, words,
     work::{self, Look, Message},
 };
@@ -67,6 +67,8 @@ pub(super) struct Driver {
     pub(super) saved: Saved,
     /// The control plane's names at the last look.
     names: Vec<NameFact>,
+    /// The longest TTL of the last answers that had one, in seconds.
+    ttl_s: Option<u32>,
     /// Whether the last look found them not all to be endpoints, so that it takes a change of theirs to be ready.
     names_decide: bool,
     full_look_ms: u64,
@@ -101,6 +103,7 @@ pub async fn watch(source: Source, settings: Settings) -> Result<(), WatchError>
         program,
         saved: Saved::default(),
         names: Vec::new(),
+        ttl_s: None,
         names_decide: false,
         full_look_ms: 0,
         looks: 0,
@@ -295,16 +298,12 @@ impl Driver {
     /// The time of the next look, by what the last one found.
     fn plan_next_look(&mut self) {
         let state = &self.saved.state;
-        let waits = matches!(self.saved.decision, Some(Decision::Waiting { .. }));
-        let pace = match state.phase {
-            Phase::Observing if waits => Pace::Eager,
-            Phase::Candidate { .. } | Phase::Waiting { .. } => Pace::Eager,
-            _ => Pace::Easing { same: state.same },
-        };
-        let ttl = self.names.iter().filter_map(|n| n.answer.max_ttl_s()).max();
+        let pace = schedule::pace(state, self.saved.decision.as_ref());
+        // A name server that is away is asked again as its last answers said.
+        self.ttl_s = self.names.iter().filter_map(|n| n.answer.max_ttl_s()).max().or(self.ttl_s);
         self.looks += 1;
         let instance = state.instance_id.as_deref().unwrap_or_default();
-        let wait = schedule::interval(pace, ttl, instance, self.looks, &self.policy);
+        let wait = schedule::interval(pace, self.ttl_s, instance, self.looks, &self.policy);
         self.look_at = Instant::now() + wait;
         let now = Timestamp::now();
         self.saved.looked_at = Some(now);
@@ -358,7 +357,8 @@ impl Driver {
             self.note(Kind::Started, "this is another instance: starting with a clean memory");
         }
         self.saved.decision = Some(decision.clone());
-        self.step(&Input::Looked { decision, ttl_s, instance_id: assessment.instance_id });
+        let lead = Lead::from(&assessment);
+        self.step(&Input::Looked { decision, ttl_s, instance_id: assessment.instance_id, lead });
         // A step may have asked for another look sooner.
         let asked = self.look_at;
         self.plan_next_look();

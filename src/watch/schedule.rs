@@ -1,7 +1,10 @@
 //! When to look next: once a TTL while something may change, and ever more rarely while nothing does.
 
-use super::{Policy, splay};
-use crate::decide::TTL_CAP_S;
+use super::{
+    Policy, splay,
+    state::{Phase, State},
+};
+use crate::decide::{Decision, TTL_CAP_S};
 use std::time::Duration;
 
 /// Where the answers carry no TTL: "no such name" does not, and neither does the hosts file.
@@ -16,6 +19,15 @@ pub enum Pace {
     Eager,
     /// Nothing is, and so many looks in a row have found the same: twice as long each time, up to the settled interval.
     Easing { same: u32 },
+}
+
+/// How eager to be in this state, after a look that came to `last`.
+pub fn pace(state: &State, last: Option<&Decision>) -> Pace {
+    match state.phase {
+        Phase::Observing if matches!(last, Some(Decision::Waiting { .. })) => Pace::Eager,
+        Phase::Candidate { .. } | Phase::Waiting { .. } => Pace::Eager,
+        _ => Pace::Easing { same: state.same },
+    }
 }
 
 /// Time from one look to the next. `ttl_s` is the longest of the last answers; `nth` counts the looks, for the jitter.

@@ -4,6 +4,7 @@
 //! anything. What the states add is patience: agreement over time, splay, window, pause, veto.
 
 use crate::{
+    assess::{Assessment, Finding, Severity},
     config::Opening,
     decide::{Decision, EndpointSet},
 };
@@ -26,6 +27,34 @@ pub struct State {
     /// Tries in a row that did not come about, and when the next may be made, in milliseconds since boot.
     pub failures: u32,
     pub not_before_ms: u64,
+    /// Where the names led while the agent was on the endpoints, empty for elsewhere; `None` until it was seen so.
+    pub led: Option<EndpointSet>,
+    /// Since when the agent has been seen without a connection that it needs, in milliseconds since boot.
+    pub gap_since_ms: Option<u64>,
+}
+
+/// Where the control plane's names led at a look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lead {
+    /// All of them to endpoints only.
+    Endpoints(EndpointSet),
+    Elsewhere {
+        why: String,
+    },
+    Unknown,
+}
+
+impl From<&Assessment> for Lead {
+    fn from(assessment: &Assessment) -> Self {
+        if !assessment.endpoint_set.0.is_empty() {
+            return Lead::Endpoints(assessment.endpoint_set.clone());
+        }
+        let elsewhere = |f: &&Finding| f.severity == Severity::Waiting && f.rule == "name-not-endpoint";
+        match assessment.findings.iter().find(elsewhere) {
+            Some(finding) => Lead::Elsewhere { why: finding.text.clone() },
+            None => Lead::Unknown,
+        }
+    }
 }
 
 /// Where it stands. Times are milliseconds since boot.
@@ -99,6 +128,7 @@ pub enum Input {
         decision: Decision,
         ttl_s: Option<u32>,
         instance_id: Option<String>,
+        lead: Lead,
     },
     /// The names were looked up, and nothing had changed.
     Unchanged,
@@ -254,7 +284,7 @@ impl State {
     /// The state as a service finds it that was started again. After another boot the marks mean nothing.
     pub fn resumed(mut self, same_boot: bool) -> Self {
         if !same_boot {
-            (self.failures, self.not_before_ms, self.same) = (0, 0, 0);
+            (self.failures, self.not_before_ms, self.same, self.gap_since_ms) = (0, 0, 0, None);
             if self.phase.at_work() {
                 self.untry();
             }

@@ -2,7 +2,7 @@
 
 use super::{
     Policy, splay,
-    state::{Doing, Effects, Hold, Input, Kind, Moment, Note, Phase, RunEnd, State},
+    state::{Doing, Effects, Hold, Input, Kind, Lead, Moment, Note, Phase, RunEnd, State},
     words::{self, span},
 };
 use crate::{
@@ -16,6 +16,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// After a try that did not come about; twice as long after each further one, up to [`RETRY_MOST`].
 const RETRY: Duration = Duration::from_secs(60);
 const RETRY_MOST: Duration = Duration::from_secs(3_600);
+/// Brief gaps in the agent's connections are normal several times an hour: judged over minutes.
+const GAP: Duration = Duration::from_secs(180);
 /// Sets of endpoints remembered as tried. The history on disk remembers more.
 const KEPT_SETS: usize = 16;
 
@@ -24,14 +26,17 @@ pub fn step(state: &State, input: &Input, moment: &Moment, policy: &Policy) -> (
     let (mut next, mut effects) = (state.clone(), Effects::default());
     let mut hooks_agree = false;
     match input {
-        Input::Looked { decision, ttl_s, instance_id } => {
+        Input::Looked { decision, ttl_s, instance_id, lead } => {
             if let Some(id) = instance_id {
                 if next.instance_id.as_ref().is_some_and(|old| old != id) && !next.phase.at_work() {
                     next = State::default();
                 }
                 next.instance_id = Some(id.clone());
             }
-            looked(&mut next, &mut effects, decision, *ttl_s, moment, policy);
+            if !next.phase.at_work() {
+                led(&mut next, &mut effects, decision, lead);
+                looked(&mut next, &mut effects, decision, *ttl_s, moment, policy);
+            }
         }
         Input::Unchanged => next.same = next.same.saturating_add(1),
         Input::Tick => {}
@@ -95,29 +100,27 @@ fn looked(
     moment: &Moment,
     policy: &Policy,
 ) {
-    // A look that was under way when the run began says nothing of what the run does.
-    if next.phase.at_work() {
-        return;
-    }
     let was = next.phase.clone();
     let new = next.judge(decision);
+    let gap = next.gap(decision, moment.up_ms);
     if let Decision::Restart { plan } = decision {
         return agreed(next, effects, &plan.endpoints, ttl_s, moment, policy);
     }
     let phase = match decision {
         Decision::Settled => Phase::Settled,
         Decision::Refuse { .. } | Decision::Spent { .. } => Phase::Blocked,
-        Decision::Broken { .. } | Decision::Repair { .. } => Phase::Broken,
         // One look that saw too little does not undo what was proved, and is no leave to act either.
-        Decision::Unknown { .. } if matches!(was, Phase::Waiting { .. }) => {
+        _ if (gap || matches!(decision, Decision::Unknown { .. })) && matches!(was, Phase::Waiting { .. }) => {
             if let Phase::Waiting { agrees, .. } = &mut next.phase {
                 *agrees = false;
             }
             if new {
-                effects.note(Kind::Unknown, words::verdict(decision));
+                let kind = if gap { Kind::Observing } else { Kind::Unknown };
+                effects.note(kind, words::looked(decision, gap));
             }
             return;
         }
+        Decision::Broken { .. } | Decision::Repair { .. } if !gap || was == Phase::Broken => Phase::Broken,
         _ => Phase::Observing,
     };
     if was.endpoints().is_some() && matches!(decision, Decision::Waiting { .. }) {
@@ -132,12 +135,47 @@ fn looked(
                 _ => Kind::Observing,
             },
         };
-        effects.note(kind, words::verdict(decision));
+        effects.note(kind, words::looked(decision, gap && phase == Phase::Observing));
     }
     if next.phase != phase {
         next.same = 0;
     }
     next.phase = phase;
+}
+
+/// What became of the endpoints while the agent is on them. Nothing is restarted because of it: its connections stand,
+/// and where they do not, it dials anew by itself.
+fn led(next: &mut State, effects: &mut Effects, decision: &Decision, lead: &Lead) {
+    if *decision != Decision::Settled && !words::only_a_gap(decision) {
+        // What else there is to do says it.
+        if !matches!(decision, Decision::Unknown { .. }) {
+            next.led = None;
+        }
+        return;
+    }
+    let (kind, text, now) = match (&next.led, lead) {
+        (_, Lead::Unknown) => return,
+        (Some(was), Lead::Endpoints(now)) if was == now => return,
+        (Some(was), Lead::Elsewhere { .. }) if was.0.is_empty() => return,
+        (None, Lead::Endpoints(now)) => {
+            next.led = Some(now.clone());
+            return;
+        }
+        (_, Lead::Elsewhere { why }) => {
+            let text = format!("the endpoints went away: {why}; the agent is left as it is");
+            (Kind::EndpointsGone, text, EndpointSet::default())
+        }
+        (Some(was), Lead::Endpoints(now)) if was.0.is_empty() => {
+            (Kind::EndpointsFound, format!("all three endpoints are there again: {}", words::set(now)), now.clone())
+        }
+        (Some(was), Lead::Endpoints(now)) => {
+            let (was, is) = (words::set(was), words::set(now));
+            let text = format!("the endpoint addresses changed, from {was} to {is}; the agent is left as it is");
+            (Kind::EndpointsGone, text, now.clone())
+        }
+    };
+    effects.note(kind, text);
+    next.led = Some(now);
 }
 
 /// A look that calls for a restart for these endpoints.
@@ -342,6 +380,16 @@ impl State {
         let wait = RETRY.saturating_mul(1 << self.failures.min(8)).min(RETRY_MOST);
         self.failures = self.failures.saturating_add(1);
         self.not_before_ms = now_ms.saturating_add(millis(wait));
+    }
+
+    /// Whether the agent only lacks a connection, and not for long enough to call it broken.
+    fn gap(&mut self, decision: &Decision, now_ms: u64) -> bool {
+        // A look that saw too little neither begins a gap nor ends it.
+        if !matches!(decision, Decision::Unknown { .. }) {
+            let since = self.gap_since_ms.unwrap_or(now_ms);
+            self.gap_since_ms = words::only_a_gap(decision).then_some(since);
+        }
+        words::only_a_gap(decision) && self.gap_since_ms.is_some_and(|since| now_ms.saturating_sub(since) < millis(GAP))
     }
 
     /// Takes a verdict over; whether it is a new one.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     config::OnReady,
-    decide::{Decision, EndpointSet, Reason},
+    decide::{Decision, EndpointSet, Method, Reason},
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{net::IpAddr, time::Duration};
@@ -53,6 +53,22 @@ pub fn verdict(decision: &Decision) -> String {
         Decision::Spent { .. } => format!("not now: {}", why(decision)),
         Decision::Broken { .. } => format!("BROKEN: {}", why(decision)),
         Decision::Unknown { .. } => format!("too little can be seen: {}", why(decision)),
+    }
+}
+
+/// What a look came to, in a line; `gap` when a missing connection is not to be called broken yet.
+pub fn looked(decision: &Decision, gap: bool) -> String {
+    let why = decision.plan().and_then(|plan| plan.why.first().cloned()).unwrap_or_else(|| why(decision));
+    if gap { format!("{why}; brief gaps are normal, looking again") } else { verdict(decision) }
+}
+
+/// Whether all that is wrong is that the agent lacks a connection to the control plane.
+pub fn only_a_gap(decision: &Decision) -> bool {
+    match decision {
+        // An agent that is down, or runs unsupervised, is mended by a start.
+        Decision::Repair { plan } => matches!(plan.method, Method::RestartUnit { .. } | Method::DockerRestart { .. }),
+        Decision::Broken { reasons } => reasons.first().is_some_and(|reason| reason.rule == "not-connected"),
+        _ => false,
     }
 }
 
@@ -105,7 +121,7 @@ pub fn status(state: &State, last: Option<&Decision>, up_ms: u64, now: Timestamp
         now.checked_add(left).map_or_else(|_| String::new(), |at| format!("{at:.0}"))
     };
     match &state.phase {
-        Phase::Observing => last.map_or_else(|| "looking at the host".into(), verdict),
+        Phase::Observing => last.map_or_else(|| "looking at the host".into(), |last| looked(last, only_a_gap(last))),
         Phase::Candidate { seen, .. } => {
             format!("all three endpoints are there; {seen} of {} agreeing looks so far", policy.samples.max(2))
         }

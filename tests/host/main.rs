@@ -3,6 +3,7 @@
 //! Every scene runs beside three workload containers, whose IDs, process IDs and start times must not change.
 
 mod blind;
+mod days;
 mod endpoints;
 mod interruptions;
 mod mending;
@@ -11,4 +12,6 @@ mod refusals;
 mod scene;
 mod served;
 mod service;
+mod settings;
+mod storms;
 mod unit;

@@ -47,6 +47,7 @@ fn an_agent_that_does_not_come_back_is_started_again_and_alarmed() {
         s.host.write("/var/lib/ecs/data/faults", "never-return");
         let text = s.says(13, &["restart"], &["NOT VERIFIED", "THE AGENT IS DOWN", "systemctl start ecs.service"]);
         assert!(text.contains("journalctl -u ecs.service"), "{text}");
+        assert!(!text.contains("org.freedesktop"), "the starts were made: {text}");
         assert_eq!(s.records(&events::AGENT_DOWN).len(), 1);
         // Once the cause is gone, the supervisor that was left running brings it back by itself.
         let mark = s.host.mark();

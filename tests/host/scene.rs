@@ -92,6 +92,13 @@ impl Scene<'_> {
         });
     }
 
+    /// After the host was booted again: its workloads are there, and are other processes than before.
+    #[track_caller]
+    pub fn rebooted(&mut self) {
+        let up = |host: &Host| Some(host.workloads()).filter(|all| all.len() == self.workloads.len());
+        self.workloads = self.host.until("the workloads run again", up);
+    }
+
     /// The journal's records of an event that has an ID.
     #[track_caller]
     pub fn records(&self, event: &Known) -> Vec<Value> {

@@ -6,7 +6,7 @@ use hostagent::config::Settings;
 use hostagent::decide::Method;
 use hostagent::decide::recover::{Identity, Intent, Phase, Recovery, Seen, SeenContainer, SeenUnit, recover};
 use hostagent::facts::*;
-use hostagent::verify::{Outcome, verify};
+use hostagent::verify::{Outcome, verify, verify_over_reboot};
 use proptest::prelude::*;
 
 /// How far the world itself has come with a restart, whatever the worker knew when it was killed.
@@ -269,6 +269,23 @@ fn a_repair_is_verified_without_what_a_dead_agent_could_not_tell() {
         cut.sockets = Fact::Known(vec![]);
         assert!(!check(&before, &public, &cut).verified);
     }
+}
+
+#[test]
+fn what_a_reboot_stops_is_not_held_against_the_restart_and_everything_else_is() {
+    let (before, mut after, mut later) = around(Kind::EcsInit);
+    for seen in [&mut after, &mut later] {
+        let Fact::Known(workloads) = &mut seen.workloads else { unreachable!() };
+        workloads[0].running = false;
+        let Fact::Known(tasks) = &mut seen.agent.tasks else { unreachable!() };
+        tasks.clear();
+    }
+    let settings = Settings::default();
+    assert_eq!(failed(&check(&before, &after, &later)), ["same-tasks", "workloads-untouched"]);
+    let outcome = verify_over_reboot(&before, &after, &later, &settings);
+    assert!(outcome.verified, "{outcome:#?}");
+    later.sockets = Fact::Known(public_sockets());
+    assert!(failed(&verify_over_reboot(&before, &after, &later, &settings)).contains(&"websockets-moved"));
 }
 
 #[test]

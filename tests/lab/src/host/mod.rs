@@ -28,7 +28,7 @@ use std::{
     env,
     io::{ErrorKind, Write},
     os::unix::net::UnixDatagram,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -145,9 +145,7 @@ impl Host {
             std::fs::create_dir(share.path().join(directory))?;
         }
         overlay::write(&share.path().join("overlay"), options)?;
-        let booted = UnixDatagram::bind(share.path().join("booted"))?;
-        booted.set_read_timeout(Some(BOOT))?;
-
+        let booted = boot_socket(share.path())?;
         let share_text = share.path().to_str().context("the temporary directory's path is not UTF-8")?;
         let programs = programs.to_str().context("the target directory's path is not UTF-8")?;
         let packages = paths::packages()?;
@@ -223,6 +221,23 @@ impl Host {
             self.must(&line.split_whitespace().collect::<Vec<_>>())?;
         }
         Ok(())
+    }
+
+    /// Cuts the power, and switches it on again: every process of the host ends at once, `/run` and `/tmp` are empty
+    /// afterwards, everything else is as it was. The region is started anew with it, with the switches in
+    /// `/etc/lab-switches` thrown. Returns when systemd says that all boot jobs are done.
+    #[track_caller]
+    pub fn cut_power(&self) {
+        let cut = || -> Result<()> {
+            run("docker", &["kill", &self.id])?;
+            std::fs::remove_file(self.share.path().join("booted"))?;
+            let booted = boot_socket(self.share.path())?;
+            run("docker", &["start", &self.id])?;
+            await_boot(&booted).with_context(|| format!("the host did not boot again within {BOOT:?}"))
+        };
+        if let Err(error) = cut() {
+            panic!("{error:#}");
+        }
     }
 
     fn must(&self, arguments: &[&str]) -> Result<String> {
@@ -327,6 +342,13 @@ impl Host {
     pub fn id(&self) -> &str {
         &self.id
     }
+}
+
+/// Where systemd tells that the boot is done.
+fn boot_socket(share: &Path) -> Result<UnixDatagram> {
+    let booted = UnixDatagram::bind(share.join("booted"))?;
+    booted.set_read_timeout(Some(BOOT))?;
+    Ok(booted)
 }
 
 /// Reads systemd's notifications until the one that says that the boot is done.

@@ -95,14 +95,20 @@ impl Host {
 
     /// Looks again and again until `look` finds something; panics with `what` after a minute. For what no event tells.
     #[track_caller]
-    pub fn until<T>(&self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
-        let deadline = Instant::now() + UNTIL;
+    pub fn until<T>(&self, what: &str, look: impl FnMut(&Self) -> Option<T>) -> T {
+        self.until_within(UNTIL, what, look)
+    }
+
+    /// As [`Self::until`], for as long as this.
+    #[track_caller]
+    pub fn until_within<T>(&self, bound: Duration, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+        let deadline = Instant::now() + bound;
         loop {
             if let Some(found) = look(self) {
                 return found;
             }
             if Instant::now() >= deadline {
-                panic!("waited {UNTIL:?} in vain: {what}");
+                panic!("waited {bound:?} in vain: {what}");
             }
             thread::sleep(PAUSE);
         }

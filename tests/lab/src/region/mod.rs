@@ -98,7 +98,7 @@ impl Region {
             elsewhere_cidr: binding.elsewhere_cidr().to_string(),
             services: Service::ALL.into_iter().filter_map(|s| Some((s, service_addresses(binding, s)?))).collect(),
         });
-        let shared = Arc::new(Shared::new(binding, ttl));
+        let shared = Arc::new(Shared::new(binding, ttl, &dir));
         let mut tasks = JoinSet::new();
         tasks.spawn(dns::serve_udp(shared.clone(), udp));
         tasks.spawn(dns::serve_tcp(shared.clone(), tcp));

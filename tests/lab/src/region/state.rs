@@ -7,6 +7,8 @@ use super::{
 use crate::clock;
 use std::{
     collections::BTreeMap,
+    fs,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,6 +21,8 @@ const EVENTS_KEPT: usize = 200_000;
 pub(super) struct Shared {
     pub binding: Binding,
     memory: Mutex<Memory>,
+    /// Where registered instances are kept: a control plane outlives the hosts that it knows.
+    instances_file: PathBuf,
     /// Number of the latest event.
     events: watch::Sender<u64>,
     /// The switches and how often they were thrown, for those who must act when one is.
@@ -94,7 +98,12 @@ impl Drop for Follower {
 }
 
 impl Shared {
-    pub fn new(binding: Binding, ttl: u32) -> Self {
+    /// `dir` holds what an earlier region with the same directory remembered.
+    pub fn new(binding: Binding, ttl: u32, dir: &std::path::Path) -> Self {
+        let instances_file = dir.join("instances.json");
+        let kept = fs::read(&instances_file).unwrap_or_default();
+        let mut instances: BTreeMap<String, Instance> = serde_json::from_slice(&kept).unwrap_or_default();
+        instances.values_mut().for_each(|instance| instance.agent_connected = false);
         let switch = ServiceSwitch { path: Path::Public, ttl, tls: TlsFault::None, dead: 0 };
         let switches = Switches {
             services: Service::ALL.into_iter().map(|service| (service, switch)).collect(),
@@ -104,7 +113,8 @@ impl Shared {
         };
         Self {
             binding,
-            memory: Mutex::default(),
+            memory: Mutex::new(Memory { instances, ..Memory::default() }),
+            instances_file,
             events: watch::Sender::new(0),
             switched: watch::Sender::new((0, switches)),
             followed: watch::Sender::default(),
@@ -270,7 +280,10 @@ impl Shared {
     }
 
     pub fn put_instance(&self, instance: Instance) {
-        self.memory().instances.insert(instance.arn.clone(), instance);
+        let mut memory = self.memory();
+        memory.instances.insert(instance.arn.clone(), instance);
+        // One that cannot be kept is only missed by the next region.
+        let _ = serde_json::to_vec(&memory.instances).map(|text| fs::write(&self.instances_file, text));
     }
 
     pub fn hand_out_key(&self, key: &str) {
