@@ -5,6 +5,7 @@ mod check;
 pub mod config_show;
 mod restart;
 mod status;
+mod steps;
 mod views;
 mod watch;
 mod worker;
@@ -13,8 +14,7 @@ use crate::{
     config::{self, Loaded, Settings},
     decide::exit,
     logging::{self, Target},
-    progress::Progress,
-    report::{self, Format, Look, Render, step_words},
+    report::{self, Format, Look, Render},
 };
 use anyhow::Result;
 use args::{Cli, Command, ConfigCommand};
@@ -24,8 +24,8 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::OnceLock,
-    time::Instant,
 };
+use steps::Steps;
 
 /// What every command needs.
 pub struct Context {
@@ -33,7 +33,7 @@ pub struct Context {
     loaded: Loaded,
     format: Format,
     command: &'static str,
-    began: Instant,
+    steps: Steps,
     /// A standard output that was closed is told once.
     closed: OnceLock<()>,
 }
@@ -77,7 +77,10 @@ fn run(cli: Cli) -> Result<u8> {
             Command::Config(_) => "config",
             Command::Worker(_) => "worker",
         },
-        began: Instant::now(),
+        steps: match cli.global.format {
+            Format::Human => Steps::for_people(verbosity > 0),
+            _ => Steps::untold(),
+        },
         closed: OnceLock::new(),
     };
     match &cli.command {
@@ -107,22 +110,11 @@ impl Context {
 
     /// Whoever reads us may go away; that does not change what was found.
     fn write(&self, text: &str) {
+        self.steps.end();
         let mut out = io::stdout().lock();
         if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
             self.closed
                 .get_or_init(|| tracing::warn!("standard output was closed; the result is only in the exit code"));
-        }
-    }
-
-    /// A step of a run, as it happens, beside the result: on standard error, and for people only.
-    fn step(&self, progress: &Progress) {
-        if self.format == Format::Human {
-            let _ = writeln!(
-                io::stderr(),
-                "{:>7.1} s  {}",
-                self.began.elapsed().as_secs_f64(),
-                step_words(&progress.event)
-            );
         }
     }
 }
