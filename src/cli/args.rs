@@ -99,6 +99,9 @@ pub enum Command {
     /// Carries out a restart in a unit of its own; started by `restart`, not by hand
     #[command(hide = true)]
     Worker(WorkerArgs),
+    /// Makes one look for the service, in a process of its own; started by `watch`, not by hand
+    #[command(hide = true)]
+    Look,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Args)]

@@ -3,6 +3,7 @@
 pub mod args;
 mod check;
 pub mod config_show;
+mod look;
 mod restart;
 mod status;
 mod steps;
@@ -33,6 +34,7 @@ pub struct Context {
     loaded: Loaded,
     format: Format,
     command: &'static str,
+    verbosity: u8,
     steps: Steps,
     /// A standard output that was closed is told once.
     closed: OnceLock<()>,
@@ -55,19 +57,22 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<u8> {
     // What the service and a worker do belongs in the journal; a person asks for it with -v.
-    let serves = matches!(cli.command, Command::Worker(_) | Command::Watch);
+    let serves = matches!(cli.command, Command::Worker(_) | Command::Look | Command::Watch);
     let verbosity = if serves { cli.global.verbose.max(1) } else { cli.global.verbose };
     logging::init(verbosity, Target::Auto)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    if let Command::Worker(args) = &cli.command {
-        // The worker has its settings from whoever started it.
-        return runtime.block_on(worker::worker(args));
+    // These two have their settings from whoever started them.
+    match &cli.command {
+        Command::Worker(args) => return runtime.block_on(worker::worker(args)),
+        Command::Look => return runtime.block_on(look::look()),
+        _ => {}
     }
     let loaded = config::load(&cli.global.config_source())?;
     let context = Context {
         settings: loaded.settings.clone(),
         loaded,
         format: cli.global.format,
+        verbosity,
         command: match &cli.command {
             Command::Check(_) => "check",
             Command::Plan(_) => "plan",
@@ -76,6 +81,7 @@ fn run(cli: Cli) -> Result<u8> {
             Command::Status => "status",
             Command::Config(_) => "config",
             Command::Worker(_) => "worker",
+            Command::Look => "look",
         },
         steps: match cli.global.format {
             Format::Human => Steps::for_people(verbosity > 0),
@@ -94,6 +100,7 @@ fn run(cli: Cli) -> Result<u8> {
             Ok(exit::SETTLED)
         }
         Command::Worker(args) => runtime.block_on(worker::worker(args)),
+        Command::Look => runtime.block_on(look::look()),
     }
 }
 

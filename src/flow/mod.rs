@@ -27,7 +27,7 @@ use std::{
 };
 
 /// What a look came to.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Check {
     pub observation: Observation,
     pub assessment: Assessment,

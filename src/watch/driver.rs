@@ -4,12 +4,12 @@
 //! that signals and the watchdog are served at once, whatever goes on.
 
 use super::{
-    Policy, hooks, notify,
+    Policy, hooks, look, notify,
     saved::{self, LastRun, Saved},
     schedule::{self, Pace},
     state::{Doing, Input, Kind, Moment, Phase},
     step, words,
-    work::{self, Look, Message},
+    work::{self, Message},
 };
 use crate::{
     act::handoff::Job,
@@ -64,6 +64,8 @@ pub(super) struct Driver {
     ports: Ports,
     pub(super) policy: Policy,
     program: PathBuf,
+    /// Of what is logged, for the processes that look.
+    verbosity: u8,
     pub(super) saved: Saved,
     /// The control plane's names at the last look.
     names: Vec<NameFact>,
@@ -88,7 +90,7 @@ pub(super) struct Driver {
 }
 
 /// Runs until SIGTERM or SIGINT.
-pub async fn watch(source: Source, settings: Settings) -> Result<(), WatchError> {
+pub async fn watch(source: Source, settings: Settings, verbosity: u8) -> Result<(), WatchError> {
     let program = std::env::current_exe().map_err(WatchError::Program)?;
     let _lock = only_one(&settings).await?;
     let (messages, inbox) = mpsc::unbounded_channel();
@@ -99,6 +101,7 @@ pub async fn watch(source: Source, settings: Settings) -> Result<(), WatchError>
         source,
         settings,
         program,
+        verbosity,
         saved: Saved::default(),
         names: Vec::new(),
         names_decide: false,
@@ -287,8 +290,17 @@ impl Driver {
         let fresh = up_ms().saturating_sub(self.full_look_ms) < self.policy.settled_interval.as_millis() as u64;
         let only =
             (self.names_decide && fresh && self.saved.state.phase == Phase::Observing).then(|| self.names.clone());
-        let look = Look { ports: self.ports.clone(), settings: self.settings.clone(), only };
-        self.looking = Some(self.spawn(work::look(look, self.messages.clone())));
+        let ask = look::Ask { settings: self.settings.clone(), only };
+        let (verbosity, messages) = (self.verbosity, self.messages.clone());
+        self.looking = Some(self.spawn(async move {
+            let message = match look::elsewhere(&ask, verbosity).await {
+                Ok(look::Seen::Host(check)) => Message::Looked(check),
+                Ok(look::Seen::Unchanged(names)) => Message::Unchanged(names),
+                Err(error) => Message::LookLost(error.to_string()),
+            };
+            // The service is stopping when nobody listens.
+            let _ = messages.send(message);
+        }));
         self.look_at = Instant::now() + Duration::from_secs(3_600);
     }
 
@@ -321,9 +333,9 @@ impl Driver {
                 self.step(&Input::Unchanged);
                 self.publish();
             }
-            Message::LookLost => {
+            Message::LookLost(why) => {
                 self.looking = None;
-                tracing::warn!("a look at the host did not end in time");
+                tracing::warn!("nothing came of a look at the host: {why}");
                 self.plan_next_look();
             }
             Message::Hooks(answer) => self.step(&Input::Hooks(answer)),

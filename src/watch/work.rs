@@ -1,33 +1,25 @@
-//! What takes time: looks, hooks, runs. Each is bounded, and sends a message when it is done.
+//! What takes time besides [looks](super::look): hooks and runs. Each is bounded, and sends a message when it is done.
 
 use super::{state::RunEnd, words};
 use crate::{
     act::handoff::{self, Job},
-    assess,
-    catalog::Requirement,
     config::Settings,
     decide::exit,
     facts::NameFact,
-    flow::{self, Check},
-    observe,
+    flow::Check,
     ports::Ports,
     progress::{Progress, RunResult},
 };
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
-use tokio::{sync::mpsc::UnboundedSender, time::timeout};
-
-/// Every probe of a look has its own deadline; this is for what none of them foresees.
-const LOOK: Duration = Duration::from_secs(180);
+use std::path::{Path, PathBuf};
+use tokio::sync::mpsc::UnboundedSender;
 
 /// What work came to.
 pub(super) enum Message {
     Looked(Box<Check>),
     /// The names lead where they led.
     Unchanged(Vec<NameFact>),
-    LookLost,
+    /// Why nothing came of it.
+    LookLost(String),
     Hooks(Option<(String, String)>),
     Began {
         run: String,
@@ -35,38 +27,6 @@ pub(super) enum Message {
     Progress(Box<Progress>),
     Ended(Box<RunResult>),
     Lost(String),
-}
-
-/// A look to be made.
-pub(super) struct Look {
-    pub ports: Ports,
-    pub settings: Settings,
-    /// When these names still lead where they did, they are all that is looked at.
-    pub only: Option<Vec<NameFact>>,
-}
-
-pub(super) async fn look(look: Look, messages: UnboundedSender<Message>) {
-    let message = timeout(LOOK, async {
-        if let Some(before) = look.only {
-            let hosts = before.iter().map(|name| (name.service, name.host.clone())).collect();
-            let names = observe::look_up(&look.ports, hosts).await;
-            if same(&before, &names) {
-                return Message::Unchanged(names);
-            }
-        }
-        Message::Looked(Box::new(flow::check(&look.ports, &look.settings, &[Requirement::Agent], true).await))
-    });
-    // The service is stopping when nobody listens.
-    let _ = messages.send(message.await.unwrap_or(Message::LookLost));
-}
-
-fn same(before: &[NameFact], now: &[NameFact]) -> bool {
-    let alike = |a: &NameFact, b: &NameFact| {
-        assess::same_host(&a.host, &b.host)
-            && a.answer.ips() == b.answer.ips()
-            && std::mem::discriminant(&a.answer) == std::mem::discriminant(&b.answer)
-    };
-    before.len() == now.len() && before.iter().all(|a| now.iter().any(|b| a.service == b.service && alike(a, b)))
 }
 
 /// Hands a run off and follows it.
