@@ -74,6 +74,7 @@ pub(super) struct Driver {
     full_look_ms: u64,
     looks: u64,
     look_at: Instant,
+    look_began: Instant,
     looking: Option<AbortHandle>,
     messages: UnboundedSender<Message>,
     events: Option<AbortHandle>,
@@ -108,6 +109,7 @@ pub async fn watch(source: Source, settings: Settings, verbosity: u8) -> Result<
         full_look_ms: 0,
         looks: 0,
         look_at: Instant::now(),
+        look_began: Instant::now(),
         looking: None,
         messages,
         events: None,
@@ -301,7 +303,8 @@ impl Driver {
             // The service is stopping when nobody listens.
             let _ = messages.send(message);
         }));
-        self.look_at = Instant::now() + Duration::from_secs(3_600);
+        self.look_began = Instant::now();
+        self.look_at = self.look_began + Duration::from_secs(3_600);
     }
 
     /// The time of the next look, by what the last one found.
@@ -316,7 +319,8 @@ impl Driver {
         let ttl = self.names.iter().filter_map(|n| n.answer.max_ttl_s()).max();
         self.looks += 1;
         let instance = state.instance_id.as_deref().unwrap_or_default();
-        let wait = schedule::interval(pace, ttl, instance, self.looks, &self.policy);
+        let interval = schedule::interval(pace, ttl, instance, self.looks, &self.policy);
+        let wait = schedule::left(interval, self.look_began.elapsed());
         self.look_at = Instant::now() + wait;
         let now = Timestamp::now();
         self.saved.looked_at = Some(now);
