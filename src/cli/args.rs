@@ -99,9 +99,9 @@ pub enum Command {
     /// Carries out a restart in a unit of its own; started by `restart`, not by hand
     #[command(hide = true)]
     Worker(WorkerArgs),
-    /// Makes one look for the service, in a process of its own; started by `watch`, not by hand
+    /// Looks, or restarts and follows, for the service; started by `watch`, not by hand
     #[command(hide = true)]
-    Look,
+    Errand,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Args)]

@@ -3,7 +3,7 @@
 pub mod args;
 mod check;
 pub mod config_show;
-mod look;
+mod errand;
 mod restart;
 mod status;
 mod steps;
@@ -57,14 +57,14 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<u8> {
     // What the service and a worker do belongs in the journal; a person asks for it with -v.
-    let serves = matches!(cli.command, Command::Worker(_) | Command::Look | Command::Watch);
+    let serves = matches!(cli.command, Command::Worker(_) | Command::Errand | Command::Watch);
     let verbosity = if serves { cli.global.verbose.max(1) } else { cli.global.verbose };
     logging::init(verbosity, Target::Auto)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // These two have their settings from whoever started them.
     match &cli.command {
         Command::Worker(args) => return runtime.block_on(worker::worker(args)),
-        Command::Look => return runtime.block_on(look::look()),
+        Command::Errand => return runtime.block_on(errand::errand()),
         _ => {}
     }
     let loaded = config::load(&cli.global.config_source())?;
@@ -81,7 +81,7 @@ fn run(cli: Cli) -> Result<u8> {
             Command::Status => "status",
             Command::Config(_) => "config",
             Command::Worker(_) => "worker",
-            Command::Look => "look",
+            Command::Errand => "errand",
         },
         steps: match cli.global.format {
             Format::Human => Steps::for_people(verbosity > 0),
@@ -100,7 +100,7 @@ fn run(cli: Cli) -> Result<u8> {
             Ok(exit::SETTLED)
         }
         Command::Worker(args) => runtime.block_on(worker::worker(args)),
-        Command::Look => runtime.block_on(look::look()),
+        Command::Errand => runtime.block_on(errand::errand()),
     }
 }
 

@@ -1,74 +1,43 @@
-//! What takes time besides [looks](super::look): hooks and runs. Each is bounded, and sends a message when it is done.
+//! Runs: handed off and followed, and what they came to.
 
-use super::{state::RunEnd, words};
+use super::{errand::Told, state::RunEnd, words};
 use crate::{
     act::handoff::{self, Job},
     config::Settings,
     decide::exit,
-    facts::NameFact,
-    flow::Check,
     ports::Ports,
     progress::{Progress, RunResult},
 };
-use std::path::{Path, PathBuf};
-use tokio::sync::mpsc::UnboundedSender;
-
-/// What work came to.
-pub(super) enum Message {
-    Looked(Box<Check>),
-    /// The names lead where they led.
-    Unchanged(Vec<NameFact>),
-    /// Why nothing came of it.
-    LookLost(String),
-    Hooks(Option<(String, String)>),
-    Began {
-        run: String,
-    },
-    Progress(Box<Progress>),
-    Ended(Box<RunResult>),
-    Lost(String),
-}
+use std::path::Path;
 
 /// Hands a run off and follows it.
-pub(super) async fn run(
-    ports: Ports,
-    settings: Settings,
-    program: PathBuf,
-    job: Job,
-    messages: UnboundedSender<Message>,
-) {
+pub(super) async fn run(settings: &Settings, program: &Path, job: Job, mut tell: impl FnMut(Told)) {
+    let ports = Ports::of_this_host(settings);
     let booted = Path::new("/run/systemd/system").is_dir();
-    let message = match handoff::hand_off(&ports, &settings, &program, job, booted).await {
-        Err(error) => Message::Lost(format!("it could not be begun: {error}")),
+    match handoff::hand_off(&ports, settings, program, job, booted).await {
+        Err(error) => tell(Told::Lost(format!("it could not be begun: {error}"))),
         Ok(handoff) => {
-            let _ = messages.send(Message::Began { run: handoff.run_id.clone() });
-            follow(handoff, &ports, &settings, &messages).await
+            tell(Told::Began { run: handoff.run_id.clone() });
+            follow(handoff, &ports, settings, tell).await;
         }
-    };
-    let _ = messages.send(message);
+    }
 }
 
 /// Follows a run that an earlier service handed off.
-pub(super) async fn rejoin(ports: Ports, settings: Settings, run: String, messages: UnboundedSender<Message>) {
-    let message = match handoff::rejoin(&settings, &run) {
-        Err(error) => Message::Lost(error.to_string()),
-        Ok(None) => Message::Lost(format!("nothing is left of run {run}")),
-        Ok(Some(handoff)) => follow(handoff, &ports, &settings, &messages).await,
-    };
-    let _ = messages.send(message);
+pub(super) async fn rejoin(settings: &Settings, run: &str, mut tell: impl FnMut(Told)) {
+    match handoff::rejoin(settings, run) {
+        Err(error) => tell(Told::Lost(error.to_string())),
+        Ok(None) => tell(Told::Lost(format!("nothing is left of run {run}"))),
+        Ok(Some(handoff)) => follow(handoff, &Ports::of_this_host(settings), settings, tell).await,
+    }
 }
 
-async fn follow(
-    handoff: handoff::Handoff,
-    ports: &Ports,
-    settings: &Settings,
-    messages: &UnboundedSender<Message>,
-) -> Message {
-    let tell = |progress: Progress| drop(messages.send(Message::Progress(Box::new(progress))));
-    match handoff.follow(ports, settings, tell).await {
-        Ok(result) => Message::Ended(Box::new(result)),
-        Err(error) => Message::Lost(error.to_string()),
-    }
+async fn follow(handoff: handoff::Handoff, ports: &Ports, settings: &Settings, mut tell: impl FnMut(Told)) {
+    let followed = handoff.follow(ports, settings, |progress: Progress| tell(Told::Progress(Box::new(progress)))).await;
+    tell(match followed {
+        Ok(result) => Told::Ended(Box::new(result)),
+        Err(error) => Told::Lost(error.to_string()),
+    });
 }
 
 /// A run's result as the states know it.
