@@ -61,7 +61,7 @@ pub struct Request {
 }
 
 /// What a run is for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     pub allow_repair: bool,
     /// Finish an interrupted run, and begin no other.

@@ -99,6 +99,9 @@ pub enum Command {
     /// Carries out a restart in a unit of its own; started by `restart`, not by hand
     #[command(hide = true)]
     Worker(WorkerArgs),
+    /// Looks, or restarts and follows, for the service; started by `watch`, not by hand
+    #[command(hide = true)]
+    Errand,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Args)]

@@ -3,8 +3,10 @@
 pub mod args;
 mod check;
 pub mod config_show;
+mod errand;
 mod restart;
 mod status;
+mod steps;
 mod views;
 mod watch;
 mod worker;
@@ -13,8 +15,7 @@ use crate::{
     config::{self, Loaded, Settings},
     decide::exit,
     logging::{self, Target},
-    progress::Progress,
-    report::{self, Format, Look, Render, step_words},
+    report::{self, Format, Look, Render},
 };
 use anyhow::Result;
 use args::{Cli, Command, ConfigCommand};
@@ -24,8 +25,8 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::OnceLock,
-    time::Instant,
 };
+use steps::Steps;
 
 /// What every command needs.
 pub struct Context {
@@ -33,7 +34,8 @@ pub struct Context {
     loaded: Loaded,
     format: Format,
     command: &'static str,
-    began: Instant,
+    verbosity: u8,
+    steps: Steps,
     /// A standard output that was closed is told once.
     closed: OnceLock<()>,
 }
@@ -55,13 +57,15 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<u8> {
     // What the service and a worker do belongs in the journal; a person asks for it with -v.
-    let serves = matches!(cli.command, Command::Worker(_) | Command::Watch);
+    let serves = matches!(cli.command, Command::Worker(_) | Command::Errand | Command::Watch);
     let verbosity = if serves { cli.global.verbose.max(1) } else { cli.global.verbose };
     logging::init(verbosity, Target::Auto)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    if let Command::Worker(args) = &cli.command {
-        // The worker has its settings from whoever started it.
-        return runtime.block_on(worker::worker(args));
+    // These two have their settings from whoever started them.
+    match &cli.command {
+        Command::Worker(args) => return runtime.block_on(worker::worker(args)),
+        Command::Errand => return runtime.block_on(errand::errand()),
+        _ => {}
     }
     let loaded = match config::load(&cli.global.config_source()) {
         Err(error) if matches!(cli.command, Command::Watch) => return Ok(watch::refused(&error)),
@@ -71,6 +75,7 @@ fn run(cli: Cli) -> Result<u8> {
         settings: loaded.settings.clone(),
         loaded,
         format: cli.global.format,
+        verbosity,
         command: match &cli.command {
             Command::Check(_) => "check",
             Command::Plan(_) => "plan",
@@ -79,8 +84,12 @@ fn run(cli: Cli) -> Result<u8> {
             Command::Status => "status",
             Command::Config(_) => "config",
             Command::Worker(_) => "worker",
+            Command::Errand => "errand",
         },
-        began: Instant::now(),
+        steps: match cli.global.format {
+            Format::Human => Steps::for_people(verbosity > 0),
+            _ => Steps::untold(),
+        },
         closed: OnceLock::new(),
     };
     match &cli.command {
@@ -94,6 +103,7 @@ fn run(cli: Cli) -> Result<u8> {
             Ok(exit::SETTLED)
         }
         Command::Worker(args) => runtime.block_on(worker::worker(args)),
+        Command::Errand => runtime.block_on(errand::errand()),
     }
 }
 
@@ -110,22 +120,11 @@ impl Context {
 
     /// Whoever reads us may go away; that does not change what was found.
     fn write(&self, text: &str) {
+        self.steps.end();
         let mut out = io::stdout().lock();
         if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
             self.closed
                 .get_or_init(|| tracing::warn!("standard output was closed; the result is only in the exit code"));
-        }
-    }
-
-    /// A step of a run, as it happens, beside the result: on standard error, and for people only.
-    fn step(&self, progress: &Progress) {
-        if self.format == Format::Human {
-            let _ = writeln!(
-                io::stderr(),
-                "{:>7.1} s  {}",
-                self.began.elapsed().as_secs_f64(),
-                step_words(&progress.event)
-            );
         }
     }
 }

@@ -19,6 +19,7 @@ pub async fn restart(cli: &Cli, args: &RestartArgs) -> Result<u8> {
         settings.restart.task_wait_s = wait.as_secs();
     }
     let ports = Ports::of_this_host(&settings);
+    cli.steps.meanwhile("looking at the host");
     let seen = flow::check(&ports, &settings, &[Requirement::Agent], args.repair).await;
     let act = match &seen.decision {
         Decision::Restart { .. } => true,
@@ -41,7 +42,7 @@ pub async fn restart(cli: &Cli, args: &RestartArgs) -> Result<u8> {
     let program = std::env::current_exe().context("cannot tell where hostagent itself is")?;
     let job = Job { allow_repair: args.repair, recover_only: false };
     let handoff = handoff::hand_off(&ports, &settings, &program, job, booted).await?;
-    let tell = |progress: Progress| cli.step(&progress);
+    let tell = |progress: Progress| cli.steps.step(&progress);
     match handoff.follow(&ports, &settings, tell).await {
         Ok(result) => {
             cli.print(&views::ended(&result, &settings));
@@ -59,11 +60,13 @@ pub async fn restart(cli: &Cli, args: &RestartArgs) -> Result<u8> {
 /// All but the act: confirms, waits for tasks, asks for the permit.
 async fn dry_run(cli: &Cli, ports: &Ports, settings: &Settings, args: &RestartArgs) -> Result<u8> {
     let dir = tempfile::tempdir().context("cannot make a directory for the progress of the dry run")?;
+    let told = |progress: &Progress| cli.steps.step(progress);
     let run = Run {
         ports,
         settings,
         run_id: "dry-run".to_owned(),
         dir: dir.path().to_owned(),
+        told: Some(&told),
         allow_repair: args.repair,
         recover_only: false,
         dry_run: true,

@@ -11,7 +11,7 @@ use anyhow::Result;
 
 /// Runs until it is told to stop.
 pub async fn watch(cli: &Context, source: Source) -> Result<u8> {
-    match driver::watch(source, cli.settings.clone()).await {
+    match driver::watch(source, cli.settings.clone(), cli.verbosity).await {
         Ok(()) => Ok(exit::SETTLED),
         Err(error @ WatchError::Running) => {
             tracing::error!("{error}");

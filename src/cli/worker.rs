@@ -30,6 +30,7 @@ pub async fn worker(args: &WorkerArgs) -> Result<u8> {
         settings: &settings,
         run_id,
         dir: args.run_dir.clone(),
+        told: None,
         allow_repair,
         recover_only,
         dry_run: false,

@@ -27,7 +27,7 @@ use std::{
 };
 
 /// What a look came to.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Check {
     pub observation: Observation,
     pub assessment: Assessment,
@@ -149,6 +149,8 @@ pub struct Run<'a> {
     pub run_id: String,
     /// Where progress and result go.
     pub dir: PathBuf,
+    /// Is told each step too: whoever makes the run in its own process.
+    pub told: Option<&'a dyn Fn(&Progress)>,
     pub allow_repair: bool,
     /// Finish an interrupted run, and begin no other.
     pub recover_only: bool,
@@ -165,6 +167,9 @@ impl Run<'_> {
     pub fn tell(&self, event: Event) {
         tracing::info!(run = %self.run_id, step = ?event, "step");
         let progress = Progress { at: jiff::Timestamp::now(), event };
+        if let Some(told) = self.told {
+            told(&progress);
+        }
         if let Err(error) = append(&self.dir.join("progress.jsonl"), &progress) {
             tracing::warn!(%error, dir = %self.dir.display(), "progress could not be written");
         }

@@ -8,7 +8,10 @@
 //! empty one: when A answers and AAAA fails or times out, the whole answer is a failure that names the family. A
 //! public IPv6 address among private IPv4 ones would otherwise stay hidden exactly when it matters.
 
+mod answered;
 mod conf;
+
+pub use answered::Answered;
 
 use super::{
     Resolver,

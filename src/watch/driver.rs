@@ -4,12 +4,13 @@
 //! that signals and the watchdog are served at once, whatever goes on.
 
 use super::{
-    Policy, hooks, notify,
+    Policy,
+    errand::{self, Errand, Told},
+    hooks, notify,
     saved::{self, LastRun, Saved},
     schedule,
     state::{Doing, Input, Kind, Lead, Moment, Phase},
-    step, words,
-    work::{self, Look, Message},
+    step, words, work,
 };
 use crate::{
     act::handoff::Job,
@@ -19,7 +20,7 @@ use crate::{
     facts::{NameFact, Observation},
     flow::{self, Check, Files, SavedIntent},
     ports::{
-        Ports, events,
+        events,
         store::{self, Lock, StoreError},
     },
     progress::RunResult,
@@ -58,12 +59,21 @@ pub enum WatchError {
     Store(#[from] StoreError),
 }
 
+/// What came of the work that takes time.
+enum Message {
+    Told(Told),
+    /// Why nothing came of a look.
+    LookLost(String),
+    Hooks(Option<(String, String)>),
+}
+
 pub(super) struct Driver {
     source: Source,
     pub(super) settings: Settings,
-    ports: Ports,
     pub(super) policy: Policy,
     program: PathBuf,
+    /// Of what is logged, for the processes that do the work.
+    verbosity: u8,
     pub(super) saved: Saved,
     /// The control plane's names at the last look.
     names: Vec<NameFact>,
@@ -74,6 +84,7 @@ pub(super) struct Driver {
     full_look_ms: u64,
     looks: u64,
     look_at: Instant,
+    look_began: Instant,
     looking: Option<AbortHandle>,
     messages: UnboundedSender<Message>,
     events: Option<AbortHandle>,
@@ -90,17 +101,17 @@ pub(super) struct Driver {
 }
 
 /// Runs until SIGTERM or SIGINT.
-pub async fn watch(source: Source, settings: Settings) -> Result<(), WatchError> {
+pub async fn watch(source: Source, settings: Settings, verbosity: u8) -> Result<(), WatchError> {
     let program = std::env::current_exe().map_err(WatchError::Program)?;
     let _lock = only_one(&settings).await?;
     let (messages, inbox) = mpsc::unbounded_channel();
     let (event_sender, event_inbox) = mpsc::channel(64);
     let mut driver = Driver {
-        ports: Ports::of_this_host(&settings),
         policy: Policy::new(&settings),
         source,
         settings,
         program,
+        verbosity,
         saved: Saved::default(),
         names: Vec::new(),
         ttl_s: None,
@@ -108,6 +119,7 @@ pub async fn watch(source: Source, settings: Settings) -> Result<(), WatchError>
         full_look_ms: 0,
         looks: 0,
         look_at: Instant::now(),
+        look_began: Instant::now(),
         looking: None,
         messages,
         events: None,
@@ -180,7 +192,7 @@ impl Driver {
         if let Phase::Acting { run: Some(run), .. } | Phase::Verifying { run: Some(run), .. } = &self.saved.state.phase
         {
             let run = run.clone();
-            self.spawn(work::rejoin(self.ports.clone(), self.settings.clone(), run, self.messages.clone()));
+            self.send_out(Errand::Rejoin { settings: self.settings.clone(), run });
         }
         self.keep();
         self.tell();
@@ -208,6 +220,20 @@ impl Driver {
 
     fn spawn(&self, work: impl Future<Output = ()> + 'static) -> AbortHandle {
         spawn_local(work).abort_handle()
+    }
+
+    /// Has something done that takes time.
+    fn send_out(&self, errand: Errand) -> AbortHandle {
+        let (messages, verbosity) = (self.messages.clone(), self.verbosity);
+        self.spawn(async move {
+            // The service is stopping when nobody listens.
+            let tell = |told| drop(messages.send(Message::Told(told)));
+            let Err(error) = errand::elsewhere(&errand, verbosity, tell).await else { return };
+            let _ = messages.send(match errand {
+                Errand::Look { .. } => Message::LookLost(error.to_string()),
+                Errand::Run { .. } | Errand::Rejoin { .. } => Message::Told(Told::Lost(error.to_string())),
+            });
+        })
     }
 
     /// Follows what the engine tells of the agent.
@@ -264,8 +290,7 @@ impl Driver {
             look.abort();
         }
         let job = Job { allow_repair: false, recover_only };
-        let (ports, settings) = (self.ports.clone(), self.settings.clone());
-        self.spawn(work::run(ports, settings, self.program.clone(), job, self.messages.clone()));
+        self.send_out(Errand::Run { settings: self.settings.clone(), program: self.program.clone(), job });
     }
 
     fn look_in(&mut self, wait: Duration) {
@@ -290,9 +315,9 @@ impl Driver {
         let fresh = up_ms().saturating_sub(self.full_look_ms) < self.policy.settled_interval.as_millis() as u64;
         let only =
             (self.names_decide && fresh && self.saved.state.phase == Phase::Observing).then(|| self.names.clone());
-        let look = Look { ports: self.ports.clone(), settings: self.settings.clone(), only };
-        self.looking = Some(self.spawn(work::look(look, self.messages.clone())));
-        self.look_at = Instant::now() + Duration::from_secs(3_600);
+        self.looking = Some(self.send_out(Errand::Look { settings: self.settings.clone(), only }));
+        self.look_began = Instant::now();
+        self.look_at = self.look_began + Duration::from_secs(3_600);
     }
 
     /// The time of the next look, by what the last one found.
@@ -303,7 +328,8 @@ impl Driver {
         self.ttl_s = self.names.iter().filter_map(|n| n.answer.max_ttl_s()).max().or(self.ttl_s);
         self.looks += 1;
         let instance = state.instance_id.as_deref().unwrap_or_default();
-        let wait = schedule::interval(pace, self.ttl_s, instance, self.looks, &self.policy);
+        let interval = schedule::interval(pace, self.ttl_s, instance, self.looks, &self.policy);
+        let wait = schedule::left(interval, self.look_began.elapsed());
         self.look_at = Instant::now() + wait;
         let now = Timestamp::now();
         self.saved.looked_at = Some(now);
@@ -312,29 +338,29 @@ impl Driver {
 
     fn on(&mut self, message: Message) {
         match message {
-            Message::Looked(check) => self.looked(*check),
-            Message::Unchanged(names) => {
+            Message::Told(Told::Looked(check)) => self.looked(*check),
+            Message::Told(Told::Unchanged(names)) => {
                 self.looking = None;
                 self.names = names;
                 self.plan_next_look();
                 self.step(&Input::Unchanged);
                 self.publish();
             }
-            Message::LookLost => {
+            Message::LookLost(why) => {
                 self.looking = None;
-                tracing::warn!("a look at the host did not end in time");
+                tracing::warn!("nothing came of a look at the host: {why}");
                 self.plan_next_look();
             }
             Message::Hooks(answer) => self.step(&Input::Hooks(answer)),
-            Message::Began { run } => self.step(&Input::Began { run }),
-            Message::Progress(progress) => {
+            Message::Told(Told::Began { run }) => self.step(&Input::Began { run }),
+            Message::Told(Told::Progress(progress)) => {
                 tracing::info!("restart: {}", step_words(&progress.event));
                 if matches!(progress.event, crate::progress::Event::Back { .. }) {
                     self.step(&Input::Back);
                 }
             }
-            Message::Ended(result) => self.ended(*result),
-            Message::Lost(why) => self.step(&Input::RunLost { why }),
+            Message::Told(Told::Ended(result)) => self.ended(*result),
+            Message::Told(Told::Lost(why)) => self.step(&Input::RunLost { why }),
         }
     }
 
@@ -428,7 +454,6 @@ impl Driver {
         match config::load(&self.source) {
             Ok(loaded) => {
                 self.settings = loaded.settings;
-                self.ports = Ports::of_this_host(&self.settings);
                 self.policy = Policy::new(&self.settings);
                 self.config_trouble = None;
                 self.names_decide = false;

@@ -9,12 +9,14 @@
 //! | [`saved`] | the last words on disk: state and time line |
 //! | [`record`] | what is told of it: journal, systemd, the words on disk |
 //! | [`hooks`], [`notify`] | programs that may veto; what systemd is told |
-//! | [`work`], [`driver`] | what takes time; the loop around it all: timers, signals, events, the hand-off |
+//! | [`errand`], [`work`] | looks and runs, each in a process of its own |
+//! | [`driver`] | the loop around it all: timers, signals, events, the hand-off |
 //!
 //! Time inside is counted from the boot, by a clock that nobody sets: a clock that jumps neither hurries nor holds up
 //! anything but the window, which is a matter of the time of day.
 
 pub mod driver;
+pub mod errand;
 pub mod hooks;
 pub mod notify;
 mod record;

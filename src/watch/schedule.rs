@@ -10,7 +10,11 @@ use std::time::Duration;
 /// Where the answers carry no TTL: "no such name" does not, and neither does the hosts file.
 const WITHOUT_TTL_S: u32 = 60;
 /// Looks are put off by up to this part of their interval, so that a fleet that booted together does not ask together.
+/// Eager ones once, after the first look: from then on they come a TTL apart and stay spread. Any later, and what
+/// changed would be noticed after more than a TTL; any sooner, and a name would be asked for twice in one.
 const JITTER: u32 = 8;
+/// Within this time of its beginning a look has its answers. What then takes longer are addresses that do not answer.
+const ANSWERED: Duration = Duration::from_secs(1);
 
 /// How eager to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +34,8 @@ pub fn pace(state: &State, last: Option<&Decision>) -> Pace {
     }
 }
 
-/// Time from one look to the next. `ttl_s` is the longest of the last answers; `nth` counts the looks, for the jitter.
+/// Time from the answers of a look to the next. `ttl_s` is the longest of them; `nth` counts the looks from 1, for the
+/// jitter.
 ///
 /// Never shorter than the TTL (capped), so that a name is asked for once a TTL at most.
 pub fn interval(pace: Pace, ttl_s: Option<u32>, instance_id: &str, nth: u64, policy: &Policy) -> Duration {
@@ -41,7 +46,15 @@ pub fn interval(pace: Pace, ttl_s: Option<u32>, instance_id: &str, nth: u64, pol
         Pace::Eager => eager,
         Pace::Easing { same } => eager.saturating_mul(1 << same.min(16)).min(settled),
     };
-    base + splay::part(&format!("{instance_id} look {nth}"), base / JITTER)
+    match pace {
+        Pace::Eager if nth > 1 => base,
+        _ => base + splay::part(&format!("{instance_id} look {nth}"), base / JITTER),
+    }
+}
+
+/// What is left of an interval at the end of a look that took so long: its answers are that much older.
+pub fn left(interval: Duration, took: Duration) -> Duration {
+    interval.saturating_sub(took.saturating_sub(ANSWERED)).max(ANSWERED)
 }
 
 #[cfg(test)]
@@ -53,15 +66,22 @@ mod tests {
     }
 
     #[test]
-    fn eager_is_once_a_ttl_with_jitter_and_never_sooner() {
-        for nth in 0..100 {
-            let next = interval(Pace::Eager, Some(60), "i-1", nth, &policy());
-            assert!((60_000..=67_500).contains(&next.as_millis()), "{next:?}");
+    fn eager_is_once_a_ttl_and_a_fleet_is_spread_by_the_first_look() {
+        let first = |instance| interval(Pace::Eager, Some(60), instance, 1, &policy());
+        let fleet: Vec<_> = ["i-1", "i-2", "i-3", "i-4"].map(first).into();
+        assert!(fleet.iter().all(|wait| (60_000..=67_500).contains(&wait.as_millis())), "{fleet:?}");
+        assert!(fleet.windows(2).all(|w| w[0] != w[1]), "jittered: {fleet:?}");
+        for nth in 2..100 {
+            assert_eq!(interval(Pace::Eager, Some(60), "i-1", nth, &policy()), Duration::from_secs(60));
         }
-        let some: Vec<_> = (0..4).map(|nth| interval(Pace::Eager, Some(60), "i-1", nth, &policy())).collect();
-        assert!(some.windows(2).any(|w| w[0] != w[1]), "jittered: {some:?}");
-        assert!(interval(Pace::Eager, Some(0), "i-1", 0, &policy()) >= Duration::from_secs(5));
-        assert!(interval(Pace::Eager, Some(u32::MAX), "i-1", 0, &policy()) <= Duration::from_secs(338));
+        assert!(interval(Pace::Eager, Some(0), "i-1", 2, &policy()) >= Duration::from_secs(5));
+        assert!(interval(Pace::Eager, Some(u32::MAX), "i-1", 1, &policy()) <= Duration::from_secs(338));
+    }
+
+    #[test]
+    fn a_look_that_is_long_in_probing_does_not_put_the_next_one_off() {
+        let left = |took_ms| left(Duration::from_secs(60), Duration::from_millis(took_ms)).as_millis();
+        assert_eq!([left(50), left(1_000), left(4_000), left(100_000)], [60_000, 60_000, 57_000, 1_000]);
     }
 
     #[test]

@@ -1,114 +1,43 @@
-//! What takes time: looks, hooks, runs. Each is bounded, and sends a message when it is done.
+//! Runs: handed off and followed, and what they came to.
 
-use super::{state::RunEnd, words};
+use super::{errand::Told, state::RunEnd, words};
 use crate::{
     act::handoff::{self, Job},
-    assess,
-    catalog::Requirement,
     config::Settings,
     decide::exit,
-    facts::NameFact,
-    flow::{self, Check},
-    observe,
     ports::Ports,
     progress::{Progress, RunResult},
 };
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
-use tokio::{sync::mpsc::UnboundedSender, time::timeout};
-
-/// Every probe of a look has its own deadline; this is for what none of them foresees.
-const LOOK: Duration = Duration::from_secs(180);
-
-/// What work came to.
-pub(super) enum Message {
-    Looked(Box<Check>),
-    /// The names lead where they led.
-    Unchanged(Vec<NameFact>),
-    LookLost,
-    Hooks(Option<(String, String)>),
-    Began {
-        run: String,
-    },
-    Progress(Box<Progress>),
-    Ended(Box<RunResult>),
-    Lost(String),
-}
-
-/// A look to be made.
-pub(super) struct Look {
-    pub ports: Ports,
-    pub settings: Settings,
-    /// When these names still lead where they did, they are all that is looked at.
-    pub only: Option<Vec<NameFact>>,
-}
-
-pub(super) async fn look(look: Look, messages: UnboundedSender<Message>) {
-    let message = timeout(LOOK, async {
-        if let Some(before) = look.only {
-            let hosts = before.iter().map(|name| (name.service, name.host.clone())).collect();
-            let names = observe::look_up(&look.ports, hosts).await;
-            if same(&before, &names) {
-                return Message::Unchanged(names);
-            }
-        }
-        Message::Looked(Box::new(flow::check(&look.ports, &look.settings, &[Requirement::Agent], true).await))
-    });
-    // The service is stopping when nobody listens.
-    let _ = messages.send(message.await.unwrap_or(Message::LookLost));
-}
-
-fn same(before: &[NameFact], now: &[NameFact]) -> bool {
-    let alike = |a: &NameFact, b: &NameFact| {
-        assess::same_host(&a.host, &b.host)
-            && a.answer.ips() == b.answer.ips()
-            && std::mem::discriminant(&a.answer) == std::mem::discriminant(&b.answer)
-    };
-    before.len() == now.len() && before.iter().all(|a| now.iter().any(|b| a.service == b.service && alike(a, b)))
-}
+use std::path::Path;
 
 /// Hands a run off and follows it.
-pub(super) async fn run(
-    ports: Ports,
-    settings: Settings,
-    program: PathBuf,
-    job: Job,
-    messages: UnboundedSender<Message>,
-) {
+pub(super) async fn run(settings: &Settings, program: &Path, job: Job, mut tell: impl FnMut(Told)) {
+    let ports = Ports::of_this_host(settings);
     let booted = Path::new("/run/systemd/system").is_dir();
-    let message = match handoff::hand_off(&ports, &settings, &program, job, booted).await {
-        Err(error) => Message::Lost(format!("it could not be begun: {error}")),
+    match handoff::hand_off(&ports, settings, program, job, booted).await {
+        Err(error) => tell(Told::Lost(format!("it could not be begun: {error}"))),
         Ok(handoff) => {
-            let _ = messages.send(Message::Began { run: handoff.run_id.clone() });
-            follow(handoff, &ports, &settings, &messages).await
+            tell(Told::Began { run: handoff.run_id.clone() });
+            follow(handoff, &ports, settings, tell).await;
         }
-    };
-    let _ = messages.send(message);
+    }
 }
 
 /// Follows a run that an earlier service handed off.
-pub(super) async fn rejoin(ports: Ports, settings: Settings, run: String, messages: UnboundedSender<Message>) {
-    let message = match handoff::rejoin(&settings, &run) {
-        Err(error) => Message::Lost(error.to_string()),
-        Ok(None) => Message::Lost(format!("nothing is left of run {run}")),
-        Ok(Some(handoff)) => follow(handoff, &ports, &settings, &messages).await,
-    };
-    let _ = messages.send(message);
+pub(super) async fn rejoin(settings: &Settings, run: &str, mut tell: impl FnMut(Told)) {
+    match handoff::rejoin(settings, run) {
+        Err(error) => tell(Told::Lost(error.to_string())),
+        Ok(None) => tell(Told::Lost(format!("nothing is left of run {run}"))),
+        Ok(Some(handoff)) => follow(handoff, &Ports::of_this_host(settings), settings, tell).await,
+    }
 }
 
-async fn follow(
-    handoff: handoff::Handoff,
-    ports: &Ports,
-    settings: &Settings,
-    messages: &UnboundedSender<Message>,
-) -> Message {
-    let tell = |progress: Progress| drop(messages.send(Message::Progress(Box::new(progress))));
-    match handoff.follow(ports, settings, tell).await {
-        Ok(result) => Message::Ended(Box::new(result)),
-        Err(error) => Message::Lost(error.to_string()),
-    }
+async fn follow(handoff: handoff::Handoff, ports: &Ports, settings: &Settings, mut tell: impl FnMut(Told)) {
+    let followed = handoff.follow(ports, settings, |progress: Progress| tell(Told::Progress(Box::new(progress)))).await;
+    tell(match followed {
+        Ok(result) => Told::Ended(Box::new(result)),
+        Err(error) => Told::Lost(error.to_string()),
+    });
 }
 
 /// A run's result as the states know it.
