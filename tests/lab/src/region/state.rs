@@ -18,6 +18,8 @@ const EVENTS_KEPT: usize = 200_000;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub binding: Binding,
+    /// ID of the one instance there is.
+    pub instance: String,
     memory: Mutex<Memory>,
     /// Number of the latest event.
     events: watch::Sender<u64>,
@@ -94,7 +96,7 @@ impl Drop for Follower {
 }
 
 impl Shared {
-    pub fn new(binding: Binding, ttl: u32) -> Self {
+    pub fn new(binding: Binding, ttl: u32, instance: String) -> Self {
         let switch = ServiceSwitch { path: Path::Public, ttl, tls: TlsFault::None, dead: 0 };
         let switches = Switches {
             services: Service::ALL.into_iter().map(|service| (service, switch)).collect(),
@@ -104,6 +106,7 @@ impl Shared {
         };
         Self {
             binding,
+            instance,
             memory: Mutex::default(),
             events: watch::Sender::new(0),
             switched: watch::Sender::new((0, switches)),
