@@ -127,7 +127,7 @@ verify() {
     *) die "/etc/machine-id holds this host's machine ID" "run 'hostagent.sh seal', as the last step" ;;
     esac
     # Settings written for one instance are wrong on every other.
-    named=$(grep -rlwE 'i-([0-9a-f]{8}|[0-9a-f]{17})' /etc/hostagent /usr/lib/hostagent 2>/dev/null | head -n 1) || true
+    named=$(grep -rlwE 'i-[0-9a-f]{8,17}' /etc/hostagent /usr/lib/hostagent 2>/dev/null | head -n 1) || true
     [ -z "$named" ] || die "$named names an instance ID" "take it out: it would be in every instance of the image"
 }
 

@@ -1,6 +1,9 @@
 //! The service on a whole host, as a unit of systemd: notices, waits, moves once, and tells.
 
-use crate::{scene::CONTROL_PLANE, served::served};
+use crate::{
+    scene::{CONTROL_PLANE, commands},
+    served::served,
+};
 use hostagent::events;
 use hostagent_lab::region::{place::Service, switch::Path};
 
@@ -58,6 +61,9 @@ fn endpoints_appear_and_the_agent_is_moved_once_and_all_is_told() {
         let away: Option<f64> = inventory["LastRestartAwaySeconds"].as_str().and_then(|s| s.parse().ok());
         assert!(away.is_some_and(|s| s > 0.0), "{inventory}");
         assert_eq!(s.registrations(), before + 1, "moved once");
+        for command in commands("Observe") {
+            assert!(!s.host.sh(&command).ok().is_empty(), "{command}");
+        }
         // Down, it still has its last words.
         s.host.exec(&["systemctl", "stop", "hostagent"]).ok();
         s.says(0, &["status"], &["SETTLED", "not running", "moved"]);
