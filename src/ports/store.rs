@@ -22,7 +22,7 @@ fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => " (run as root)",
         io::ErrorKind::StorageFull => " (free some disk space)",
-        io::ErrorKind::ReadOnlyFilesystem => " (it must be writable; see paths.state_dir and paths.runtime_dir)",
+        io::ErrorKind::ReadOnlyFilesystem => " (it must be writable; for the service also by ReadWritePaths= of its unit)",
         _ => "",
     }
 }
