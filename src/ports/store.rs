@@ -22,7 +22,9 @@ fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => " (run as root)",
         io::ErrorKind::StorageFull => " (free some disk space)",
-        io::ErrorKind::ReadOnlyFilesystem => " (it must be writable; for the service also by ReadWritePaths= of its unit)",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            " (it must be writable; for the service also by ReadWritePaths= of its unit)"
+        }
         _ => "",
     }
 }

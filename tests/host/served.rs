@@ -1,4 +1,4 @@
-//! A scene with the service running under the real unit, and what scenes ask of it.
+//! A scene with the package installed and its service running, and what scenes ask of it.
 
 use crate::scene::{Scene, scene};
 use hostagent_lab::{host::HostOptions, region::switch::What};
@@ -17,8 +17,6 @@ metrics_file = \"/var/lib/prometheus/node-exporter/hostagent.prom\"
 const COLLECTOR: &str = "/var/lib/prometheus/node-exporter";
 const SSM_INVENTORY: &str = "/var/lib/amazon/ssm/i-0f00dfacade00001/inventory/custom";
 
-const UNIT: &str = include_str!("../../systemd/hostagent.service");
-
 /// A scene with the service running.
 pub fn served(watch: &str, play: impl FnOnce(&mut Scene<'_>)) {
     // The directories of those who read what it writes, which are there before the service starts.
@@ -27,24 +25,11 @@ pub fn served(watch: &str, play: impl FnOnce(&mut Scene<'_>)) {
     let hostagent = format!("{PROMPT}{watch}");
     let options = HostOptions { hostagent, files, ..HostOptions::default() };
     scene(options, |s| {
-        s.host.write(
-            "/etc/systemd/system/hostagent.service",
-            &UNIT
-                .replace("RestartSec=10s", "RestartSec=100ms")
-                .replace("=/usr/bin/hostagent", &format!("={}", program(s))),
-        );
-        s.host.write("/etc/systemd/system/hostagent-nat.socket", include_str!("../../systemd/hostagent-nat.socket"));
-        s.host
-            .write("/etc/systemd/system/hostagent-nat@.service", include_str!("../../systemd/hostagent-nat@.service"));
-        s.host.exec(&["systemctl", "daemon-reload"]).ok();
-        s.host.exec(&["systemctl", "start", "hostagent"]).ok();
+        s.host.write("/etc/systemd/system/hostagent.service.d/10-scene.conf", "[Service]\nRestartSec=100ms\n");
+        s.host.install_service();
         play(s);
         assert_eq!(s.host.unit("hostagent.service").active, "active", "the service runs to the end");
     });
-}
-
-fn program(s: &Scene<'_>) -> String {
-    s.host.sh("command -v hostagent").ok().to_owned()
 }
 
 impl Scene<'_> {

@@ -5,22 +5,15 @@ use hostagent::events;
 use hostagent_lab::host::HostOptions;
 use serde_json::Value;
 
-const UNITS: [(&str, &str); 5] = [
-    ("/usr/lib/systemd/system/hostagent.service", include_str!("../../systemd/hostagent.service")),
-    ("/usr/lib/systemd/system/hostagent-nat.socket", include_str!("../../systemd/hostagent-nat.socket")),
-    ("/usr/lib/systemd/system/hostagent-nat@.service", include_str!("../../systemd/hostagent-nat@.service")),
-    ("/usr/lib/systemd/system-preset/90-hostagent.preset", include_str!("../../systemd/90-hostagent.preset")),
-    ("/usr/lib/systemd/catalog/hostagent.catalog", include_str!("../../packaging/journal/hostagent.catalog")),
-];
-
 /// As on distributions whose cloud-final.service ends after multi-user.target: the cycle an `After=` could make.
 const CLOUD_FINAL: &str = "[Unit]\nAfter=multi-user.target\n\
     [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n[Install]\nWantedBy=cloud-init.target\n";
 const CLOUD_INIT: &str = "[Unit]\nAfter=multi-user.target\n[Install]\nWantedBy=multi-user.target\n";
 
-fn installed() -> HostOptions {
-    let files = UNITS.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
-    HostOptions { files, ..HostOptions::default() }
+/// The package, with its service stopped: what is run here is run in its place.
+fn install(s: &Scene<'_>) {
+    s.host.install_service();
+    s.host.exec(&["systemctl", "stop", "hostagent"]).ok();
 }
 
 /// Runs a command of hostagent under every property of the unit, in place of the service, and gives what it printed.
@@ -53,7 +46,8 @@ fn unknown(value: &Value, path: &str, found: &mut Vec<String>) {
 
 #[test]
 fn the_unit_is_sound_hardened_and_in_nobodys_way() {
-    scene(HostOptions { await_agent: false, ..installed() }, |s| {
+    scene(HostOptions { await_agent: false, ..HostOptions::default() }, |s| {
+        install(s);
         let verify = s.host.sh("systemd-analyze verify --man=no hostagent.service hostagent-nat.socket");
         assert_eq!((verify.code, verify.stdout.trim(), verify.stderr.trim()), (0, "", ""));
         let security = s.host.sh("systemd-analyze security --threshold=20 hostagent.service");
@@ -63,7 +57,9 @@ fn the_unit_is_sound_hardened_and_in_nobodys_way() {
         s.host.write("/etc/systemd/system/cloud-init.target", CLOUD_INIT);
         s.host.write("/etc/systemd/system-preset/99-none.preset", "disable *\n");
         s.host.sh("systemctl daemon-reload; systemctl enable cloud-final.service cloud-init.target").ok();
-        s.host.sh("systemctl preset hostagent.service && systemctl is-enabled hostagent.service").ok();
+        // Enabled by the package; and so it would be on an image that applies presets.
+        s.host.sh("systemctl is-enabled hostagent && systemctl disable hostagent").ok();
+        s.host.sh("systemctl preset hostagent && systemctl is-enabled hostagent").ok();
         s.host.sh("systemctl daemon-reload").ok();
         let boot = s.host.sh("systemctl show --property=Wants,After multi-user.target").ok().to_owned();
         let (wants, after) = boot.split_once("After=").map_or(("", ""), |(w, a)| (w, a));
@@ -81,7 +77,8 @@ fn the_unit_is_sound_hardened_and_in_nobodys_way() {
 
 #[test]
 fn everything_is_seen_and_done_from_inside_the_sandbox() {
-    scene(installed(), |s| {
+    scene(HostOptions::default(), |s| {
+        install(s);
         s.endpoints_appear();
         let outside = s.expect(10, &["check", "--require", "all", "--format", "json"]);
         let within = inside(s, "check --require all --format json");
@@ -132,7 +129,6 @@ fn without_ttls(value: &mut Value) {
 /// The restart is found by its IDs, with fields, and with the catalog's words.
 #[track_caller]
 fn the_journal_knows(s: &Scene<'_>) {
-    s.host.sh("journalctl --update-catalog").ok();
     for known in [events::RESTART_BEGUN, events::RESTART_VERIFIED] {
         let [record] = &s.records(&known)[..] else { panic!("not one record of {}", known.name) };
         assert_eq!(record["HOSTAGENT_EVENT"], known.name);

@@ -10,6 +10,7 @@ mod command;
 mod image;
 mod inspect;
 mod overlay;
+pub mod packages;
 mod paths;
 mod slots;
 mod snapshot;
@@ -161,9 +162,12 @@ impl Host {
 
         let share_text = share.path().to_str().context("the temporary directory's path is not UTF-8")?;
         let programs = programs.to_str().context("the target directory's path is not UTF-8")?;
+        let packages = paths::packages()?;
+        let packages = packages.to_str().context("the target directory's path is not UTF-8")?;
         let owner = format!("{}={}", slots::LABEL, slots::owner()?);
         let volumes = [
             format!("{programs}:/opt/lab:ro"),
+            format!("{packages}:{}:ro", packages::DIRECTORY),
             format!("{share_text}/overlay:/opt/overlay:ro"),
             format!("{share_text}/region:/opt/region"),
             format!("{share_text}/booted:/opt/booted"),

@@ -24,9 +24,18 @@ pub fn programs() -> Result<PathBuf> {
 
 /// A directory under cargo's target directory; gone with `cargo clean`.
 pub fn cache() -> Result<PathBuf> {
+    below_target("lab")
+}
+
+/// Where `packaging/build` puts packages.
+pub fn packages() -> Result<PathBuf> {
+    below_target("packages")
+}
+
+fn below_target(name: &str) -> Result<PathBuf> {
     let this = env::current_exe().context("could not tell which program this is")?;
     let target = this.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists());
-    let cache = target.with_context(|| format!("{} lies in no cargo target directory", this.display()))?.join("lab");
-    fs::create_dir_all(&cache).with_context(|| format!("could not make {}", cache.display()))?;
-    Ok(cache)
+    let found = target.with_context(|| format!("{} lies in no cargo target directory", this.display()))?.join(name);
+    fs::create_dir_all(&found).with_context(|| format!("could not make {}", found.display()))?;
+    Ok(found)
 }

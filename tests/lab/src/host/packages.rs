@@ -1,0 +1,126 @@
+//! The packages that `packaging/build` left in `target/packages`, which every host sees in `/opt/packages`.
+
+use super::{Host, Output, paths};
+use anyhow::{Context, Result, bail};
+use std::{
+    env::consts::ARCH,
+    fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+/// Where hosts see `target/packages`.
+pub const DIRECTORY: &str = "/opt/packages";
+/// What this source makes.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// What `tests/run` builds to upgrade to.
+pub const NEXT_VERSION: &str = "99.0.0";
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+/// What goes into a package.
+const INSIDE: [&str; 11] = [
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "packaging/build",
+    "packaging/config",
+    "packaging/deb",
+    "packaging/journal",
+    "packaging/papers",
+    "packaging/rpm",
+    "src",
+    "systemd",
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Build {
+    /// `packaging/build --quick`: the debug build, for scenes that are about something else.
+    Quick,
+    /// `packaging/build`: as shipped.
+    Release,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Deb,
+    Rpm,
+}
+
+/// The name of a package's file for this machine's architecture.
+pub fn file_name(format: Format, version: &str) -> String {
+    match (format, ARCH) {
+        (Format::Deb, "aarch64") => format!("hostagent_{version}-1_arm64.deb"),
+        (Format::Deb, _) => format!("hostagent_{version}-1_amd64.deb"),
+        (Format::Rpm, architecture) => format!("hostagent-{version}-1.{architecture}.rpm"),
+    }
+}
+
+/// The path of a package on this machine.
+///
+/// # Errors
+///
+/// When it was not built, or something that goes into it was changed since.
+pub fn built(build: Build, format: Format, version: &str) -> Result<PathBuf> {
+    let (directory, mut command) = match build {
+        Build::Quick => ("quick", "packaging/build --quick".to_owned()),
+        Build::Release => ("", "packaging/build".to_owned()),
+    };
+    if version != VERSION {
+        command.push_str(&format!(" --version {version}"));
+    }
+    let path = paths::packages()?.join(directory).join(file_name(format, version));
+    let Ok(found) = fs::metadata(&path) else {
+        bail!("no {}: run `{command}` first (tests/run does)", path.display());
+    };
+    let made = found.modified()?;
+    for part in INSIDE {
+        if let Some(changed) = changed_since(&Path::new(SOURCES).join(part), made)? {
+            bail!("{} is newer than {}: run `{command}` again", changed.display(), path.display());
+        }
+    }
+    Ok(path)
+}
+
+/// A file at or below a path that was written later.
+fn changed_since(path: &Path, then: SystemTime) -> Result<Option<PathBuf>> {
+    let found = fs::metadata(path).with_context(|| format!("could not look at {}", path.display()))?;
+    if found.is_dir() {
+        for entry in fs::read_dir(path)? {
+            if let Some(changed) = changed_since(&entry?.path(), then)? {
+                return Ok(Some(changed));
+            }
+        }
+    } else if found.modified()? > then {
+        return Ok(Some(path.to_owned()));
+    }
+    Ok(None)
+}
+
+impl Host {
+    /// The path of a package on the host; panics with what to run when there is none, or one of older sources.
+    #[track_caller]
+    pub fn package(&self, build: Build, format: Format, version: &str) -> String {
+        if let Err(error) = built(build, format, version) {
+            panic!("{error:#}");
+        }
+        let directory = if build == Build::Quick { "/quick" } else { "" };
+        format!("{DIRECTORY}{directory}/{}", file_name(format, version))
+    }
+
+    /// Installs or upgrades to a package. The root is a Debian one, so rpm is not asked about dependencies.
+    #[track_caller]
+    pub fn install(&self, build: Build, format: Format, version: &str) -> Output {
+        let path = self.package(build, format, version);
+        match format {
+            Format::Deb => self.exec(&["dpkg", "--install", &path]),
+            Format::Rpm => self.exec(&["rpm", "--upgrade", "--nodeps", &path]),
+        }
+    }
+
+    /// Installs the package of this source, and waits until its service is ready.
+    #[track_caller]
+    pub fn install_service(&self) {
+        self.install(Build::Quick, Format::Deb, VERSION).ok();
+        // The package does not wait for it.
+        self.exec(&["systemctl", "start", "hostagent"]).ok();
+    }
+}
