@@ -17,7 +17,7 @@ metrics_file = \"/var/lib/prometheus/node-exporter/hostagent.prom\"
 const COLLECTOR: &str = "/var/lib/prometheus/node-exporter";
 const SSM_INVENTORY: &str = "/var/lib/amazon/ssm/i-0f00dfacade00001/inventory/custom";
 
-/// A scene with the service running.
+/// A scene with the package installed and the service running.
 pub fn served(watch: &str, play: impl FnOnce(&mut Scene<'_>)) {
     // The directories of those who read what it writes, which are there before the service starts.
     let others = [format!("{COLLECTOR}/other.prom"), format!("{SSM_INVENTORY}/other.json")];
