@@ -163,6 +163,10 @@ fn each_mistake_is_one_line_that_names_place_key_found_and_allowed() {
             "10-a.toml:4: watch.window: found \"Mon 22:00-04:00 Europe/Atlantis\" (the zone \"Europe/Atlantis\" is not in",
         ),
         ("[watch]\nhooks_dir = \"hooks.d\"", "watch.hooks_dir: found \"hooks.d\"; allowed: an absolute path"),
+        (
+            "[watch]\ninventory = \"on\"",
+            "watch.inventory: found \"on\"; allowed: \"auto\", \"off\" or an absolute path",
+        ),
         ("[watch]\npause_file = true", "watch.pause_file: found true; allowed: an absolute path"),
         ("[paths]\nstate_dir = \"var/lib\"", "paths.state_dir: found \"var/lib\"; allowed: an absolute path"),
         ("[paths]\nstate_dir = 1979-05-27", "paths.state_dir: found a date; allowed: an absolute path"),

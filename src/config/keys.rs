@@ -72,6 +72,7 @@ pub(super) const KEYS: &[Key] = keys! {
     watch.hooks_dir, "an absolute path", v::path;
     watch.pause_file, "an absolute path", v::path;
     watch.metrics_file, "an absolute path, or \"\" for none", v::optional_path;
+    watch.inventory, "\"auto\", \"off\" or an absolute path", v::inventory;
     paths.state_dir, "an absolute path", v::path;
     paths.runtime_dir, "an absolute path", v::path;
 };

@@ -115,7 +115,39 @@ pub enum OnReady {
     Rollout,
 }
 
+/// Where the service writes custom inventory for the SSM agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
+pub enum Inventory {
+    /// Where the SSM agent of this instance looks, if one lives here.
+    Auto,
+    Off,
+    File(PathBuf),
+}
+
+impl From<Inventory> for String {
+    fn from(inventory: Inventory) -> Self {
+        match inventory {
+            Inventory::Auto => "auto".into(),
+            Inventory::Off => "off".into(),
+            Inventory::File(path) => path.to_string_lossy().into_owned(),
+        }
+    }
+}
+
+impl From<String> for Inventory {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "auto" => Self::Auto,
+            "off" => Self::Off,
+            _ => Self::File(text.into()),
+        }
+    }
+}
+
+/// Requests of an older version, taken up after an upgrade, may lack the newest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct WatchSettings {
     pub on_ready: OnReady,
     /// The longest time between "ready" and the restart; a host's own is drawn from its ID and the addresses.
@@ -130,6 +162,7 @@ pub struct WatchSettings {
     pub pause_file: PathBuf,
     /// Where metrics are written for node_exporter's textfile collector.
     pub metrics_file: Option<PathBuf>,
+    pub inventory: Inventory,
 }
 
 impl Default for WatchSettings {
@@ -142,6 +175,7 @@ impl Default for WatchSettings {
             hooks_dir: "/etc/hostagent/hooks.d".into(),
             pause_file: "/run/hostagent/pause".into(),
             metrics_file: None,
+            inventory: Inventory::Auto,
         }
     }
 }

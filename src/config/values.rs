@@ -1,6 +1,6 @@
 //! From TOML values to checked ones. Each function says what it found when that is not allowed.
 
-use super::{OnReady, Window};
+use super::{Inventory, OnReady, Window};
 use crate::text;
 use ipnet::IpNet;
 use std::{
@@ -79,6 +79,14 @@ pub(super) fn path(value: &Value<'_>) -> Parsed<PathBuf> {
 
 pub(super) fn optional_path(value: &Value<'_>) -> Parsed<Option<PathBuf>> {
     if string(value)?.is_empty() { Ok(None) } else { path(value).map(Some) }
+}
+
+pub(super) fn inventory(value: &Value<'_>) -> Parsed<Inventory> {
+    match string(value)? {
+        "auto" => Ok(Inventory::Auto),
+        "off" => Ok(Inventory::Off),
+        _ => path(value).map(Inventory::File),
+    }
 }
 
 pub(super) fn on_ready(value: &Value<'_>) -> Parsed<OnReady> {

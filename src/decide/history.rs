@@ -12,6 +12,14 @@ pub struct History {
     pub restarts: Vec<RestartRecord>,
 }
 
+impl History {
+    /// The records of this instance: those of another (a host from the same image) are not its own. With the instance
+    /// unknown, all are taken for it.
+    pub fn of(&self, instance_id: Option<&str>) -> &[RestartRecord] {
+        if instance_id.is_some_and(|id| id != self.instance_id) { &[] } else { &self.restarts }
+    }
+}
+
 /// One restart, written before it is carried out and completed afterwards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartRecord {
@@ -31,4 +39,18 @@ pub enum RecordedOutcome {
     NotActed,
     Verified,
     NotVerified,
+}
+
+impl RecordedOutcome {
+    pub const ALL: [Self; 4] = [Self::Begun, Self::NotActed, Self::Verified, Self::NotVerified];
+
+    /// As metrics and inventory name it; stable across versions.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Begun => "begun",
+            Self::NotActed => "not_acted",
+            Self::Verified => "verified",
+            Self::NotVerified => "not_verified",
+        }
+    }
 }

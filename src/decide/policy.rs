@@ -21,11 +21,9 @@ impl Policy {
 
 const DAY_S: i64 = 86_400;
 
-/// The restarts that count for this instance: those proved not to have happened do not, nor do those of another
-/// instance (a host from the same image). With the instance unknown every record counts.
+/// The restarts that count for this instance: those proved not to have happened do not.
 fn counted<'a>(history: &'a History, instance_id: Option<&str>) -> impl Iterator<Item = &'a RestartRecord> {
-    let other = instance_id.is_some_and(|id| id != history.instance_id);
-    history.restarts.iter().filter(move |r| !other && r.outcome != RecordedOutcome::NotActed)
+    history.of(instance_id).iter().filter(|r| r.outcome != RecordedOutcome::NotActed)
 }
 
 /// Whether `at` lies less than `seconds` before `now`. A record from the future (the clock was set back) does.

@@ -22,7 +22,9 @@ fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => " (run as root)",
         io::ErrorKind::StorageFull => " (free some disk space)",
-        io::ErrorKind::ReadOnlyFilesystem => " (it must be writable; see paths.state_dir and paths.runtime_dir)",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            " (it must be writable; for the service also by ReadWritePaths= of its unit)"
+        }
         _ => "",
     }
 }
@@ -72,7 +74,8 @@ pub fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), StoreError> {
 /// Replaces a text file that others read (mode 0644), at once and never half. Not made to survive a power cut: it is
 /// written again. Its directory is somebody else's and must be there.
 pub fn publish(path: &Path, text: &str) -> Result<(), StoreError> {
-    let mut file = tempfile::NamedTempFile::new_in(parent(path)).map_err(io_error("write in", parent(path)))?;
+    let dir = parent(path);
+    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(plain).map_err(io_error("write in", dir))?;
     file.write_all(text.as_bytes()).map_err(io_error("write", path))?;
     // Not at creation, where the umask would have its say.
     file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(io_error("set the mode of", path))?;
@@ -159,6 +162,8 @@ mod tests {
         let error = || write(Path::new("/proc/self/history.json"), &1).unwrap_err().to_string();
         assert_eq!(error(), error());
         assert!(error().contains("/proc/self") && !error().contains(".tmp"), "{}", error());
+        let error = || publish(Path::new("/proc/self/hostagent.prom"), "").unwrap_err().to_string();
+        assert_eq!(error(), error());
     }
 
     #[test]

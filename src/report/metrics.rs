@@ -85,12 +85,6 @@ const WAYS: [(Way, &str); 5] = [
     (Way::Unknown, "unknown"),
 ];
 const DECISIONS: [&str; 8] = ["settled", "waiting", "restart", "repair", "refuse", "spent", "broken", "unknown"];
-const OUTCOMES: [(RecordedOutcome, &str); 4] = [
-    (RecordedOutcome::Begun, "begun"),
-    (RecordedOutcome::NotActed, "not_acted"),
-    (RecordedOutcome::Verified, "verified"),
-    (RecordedOutcome::NotVerified, "not_verified"),
-];
 
 impl MetricsView {
     /// The view of one look, and of what was done before. `history` is `None` when it cannot be read.
@@ -103,11 +97,6 @@ impl MetricsView {
     ) -> Self {
         let introspection = observation.agent.introspection.known();
         let instance = assessment.instance_id.as_deref();
-        // Another instance's history, from the same image, is not this host's.
-        let records = history.map(|h| match instance.is_some_and(|id| id != h.instance_id) {
-            true => &[][..],
-            false => h.restarts.as_slice(),
-        });
         let outage = service.last_outage.as_ref();
         let gone = [
             ("agent", outage.and_then(|o| o.agent_s)),
@@ -125,7 +114,7 @@ impl MetricsView {
                 None => Vec::new(),
             },
             public_path_s: service.public_path_s,
-            restarts: records.map(restarts).unwrap_or_default(),
+            restarts: history.map(|h| restarts(h.of(instance))).unwrap_or_default(),
             outage_s: gone.into_iter().filter_map(|(what, s)| Some((what.to_owned(), s?))).collect(),
             budget_left: history.map(|h| {
                 u64::from(service.budget_per_day).saturating_sub(spent_today(h, instance, service.now) as u64)
@@ -171,9 +160,8 @@ fn restarts(records: &[crate::decide::RestartRecord]) -> Vec<(String, String, u6
     kinds
         .iter()
         .flat_map(|(repair, kind)| {
-            OUTCOMES
-                .iter()
-                .map(|(outcome, word)| ((*kind).to_owned(), (*word).to_owned(), count(*repair, *outcome) as u64))
+            RecordedOutcome::ALL
+                .map(|outcome| ((*kind).to_owned(), outcome.word().to_owned(), count(*repair, outcome) as u64))
         })
         .collect()
 }

@@ -1,10 +1,11 @@
-//! Results as text: for people, as JSON for programs, in the size SSM shows, and for Prometheus.
+//! Results as text: for people, as JSON for programs, in the size SSM shows, for Prometheus, and as SSM inventory.
 //!
 //! Renders what it is given and decides nothing: verdicts and exit codes come with the views of [`model`].
 
 mod event;
 mod human;
 mod human_restart;
+pub mod inventory;
 pub mod json;
 mod look;
 pub mod metrics;

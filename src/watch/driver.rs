@@ -7,6 +7,7 @@ use super::{
     Policy,
     errand::{self, Errand, Told},
     hooks, notify,
+    record::Outlet,
     saved::{self, LastRun, Saved},
     schedule,
     state::{Doing, Input, Kind, Lead, Moment, Phase},
@@ -25,6 +26,7 @@ use crate::{
     },
     progress::RunResult,
     report::{
+        inventory::InventoryView,
         metrics::{self, MetricsView, OneOf},
         step_words,
     },
@@ -91,9 +93,10 @@ pub(super) struct Driver {
     event_sender: mpsc::Sender<String>,
     /// When the last full look found connections that are not on endpoints, in milliseconds since boot.
     public_at_ms: Option<u64>,
-    /// The metrics of the last full look.
-    pub(super) metrics: Option<MetricsView>,
-    pub(super) metrics_trouble: Option<String>,
+    /// What others are told of the last full look.
+    pub(super) told: Option<InventoryView>,
+    pub(super) metrics: Outlet,
+    pub(super) inventory: Outlet,
     /// What was last said of the files and the configuration, so that it is said once.
     pub(super) record_trouble: Option<String>,
     pub(super) config_trouble: Option<String>,
@@ -125,8 +128,9 @@ pub async fn watch(source: Source, settings: Settings, verbosity: u8) -> Result<
         events: None,
         event_sender,
         public_at_ms: None,
-        metrics: None,
-        metrics_trouble: None,
+        told: None,
+        metrics: Outlet::new("metrics"),
+        inventory: Outlet::new("inventory"),
         record_trouble: None,
         config_trouble: None,
         said: String::new(),
@@ -392,7 +396,7 @@ impl Driver {
         self.publish();
     }
 
-    /// The metrics of a look, and the time on the public path up to it.
+    /// What others are told of a look, and the time on the public path up to it.
     fn measure(&mut self, observation: &Observation, assessment: &Assessment, decision: &Decision) {
         let now = up_ms();
         if let Some(since) = self.public_at_ms.take() {
@@ -407,7 +411,9 @@ impl Driver {
             now: Timestamp::now(),
         };
         let history = flow::history(&self.settings).ok();
-        self.metrics = Some(MetricsView::of(assessment, observation, decision, history.as_ref(), &service));
+        let metrics = MetricsView::of(assessment, observation, decision, history.as_ref(), &service);
+        let measured = self.saved.last_run.as_ref().and_then(|run| Some((run.run_id.as_str(), run.outage.as_ref()?)));
+        self.told = Some(InventoryView::of(assessment, observation, history.as_ref(), measured, metrics));
     }
 
     fn ended(&mut self, result: RunResult) {

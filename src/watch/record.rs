@@ -7,11 +7,44 @@ use super::{
     words,
 };
 use crate::{
+    config::Inventory,
     decide::Decision,
     ports::store,
-    report::metrics::{self, OneOf},
+    report::{
+        inventory,
+        metrics::{self, OneOf},
+    },
 };
 use jiff::Timestamp;
+use std::path::{Path, PathBuf};
+
+/// A file that others read. What is wrong with it is said once.
+pub(super) struct Outlet {
+    what: &'static str,
+    trouble: Option<String>,
+    /// What stands there, as far as we know.
+    written: Option<(PathBuf, String)>,
+}
+
+impl Outlet {
+    pub fn new(what: &'static str) -> Self {
+        Self { what, trouble: None, written: None }
+    }
+
+    fn write(&mut self, path: &Path, text: String) {
+        if self.written.as_ref().is_some_and(|(at, old)| at == path && *old == text) {
+            return;
+        }
+        let trouble = store::publish(path, &text).err().map(|error| error.to_string());
+        self.written = trouble.is_none().then(|| (path.to_owned(), text));
+        if trouble != self.trouble {
+            if let Some(error) = &trouble {
+                tracing::warn!("{} cannot be written: {error}", self.what);
+            }
+            self.trouble = trouble;
+        }
+    }
+}
 
 impl Driver {
     /// Into the time line and the journal.
@@ -63,16 +96,33 @@ impl Driver {
         self.expose();
     }
 
-    /// The metrics of the last look with the state as it is now, where a file is configured for them.
+    /// The last look for programs of others, with the state as it is now.
     fn expose(&mut self) {
-        let (Some(path), Some(view)) = (&self.settings.watch.metrics_file, &mut self.metrics) else { return };
-        view.state = OneOf::new(words::phase(&self.saved.state.phase), &words::PHASES);
-        let trouble = store::publish(path, &metrics::render(view)).err().map(|error| error.to_string());
-        if trouble != self.metrics_trouble {
-            if let Some(error) = &trouble {
-                tracing::warn!("metrics cannot be written: {error}");
+        let inventory = self.inventory_file();
+        let Some(view) = &mut self.told else { return };
+        view.metrics.state = OneOf::new(words::phase(&self.saved.state.phase), &words::PHASES);
+        if let Some(decision) = &self.saved.decision {
+            view.metrics.decision.now = decision.word().into();
+            view.reasons = decision.reasons().to_vec();
+        }
+        (view.since, view.says) = (self.saved.since, self.saved.words.clone());
+        if let Some(path) = &self.settings.watch.metrics_file {
+            self.metrics.write(path, metrics::render(&view.metrics));
+        }
+        if let Some(path) = inventory {
+            self.inventory.write(&path, inventory::render(view));
+        }
+    }
+
+    fn inventory_file(&self) -> Option<PathBuf> {
+        match &self.settings.watch.inventory {
+            Inventory::Off => None,
+            Inventory::File(path) => Some(path.clone()),
+            Inventory::Auto => {
+                let instance = self.saved.state.instance_id.as_deref()?;
+                let file = inventory::file(Path::new(inventory::SSM_DATA), instance)?;
+                file.parent().is_some_and(Path::is_dir).then_some(file)
             }
-            self.metrics_trouble = trouble;
         }
     }
 

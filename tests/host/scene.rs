@@ -13,6 +13,15 @@ use serde_json::Value;
 /// The three services that gate a restart.
 pub const CONTROL_PLANE: [Service; 3] = [Service::Ecs, Service::EcsAgent, Service::EcsTelemetry];
 
+const README: &str = include_str!("../../README.md");
+
+/// The lines that a section of the README shows to be typed.
+pub fn commands(section: &str) -> Vec<String> {
+    let sections = README.split("\n## ");
+    let found = sections.into_iter().find(|text| text.lines().next() == Some(section)).expect(section);
+    found.lines().filter_map(|line| line.strip_prefix("    ")).map(str::to_owned).collect()
+}
+
 /// Shorter waits than the defaults; the order and number of looks stay as they are.
 const IMPATIENT: &str = "\
 [confirm]

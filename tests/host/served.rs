@@ -13,12 +13,17 @@ settled_interval_s = 5
 metrics_file = \"/var/lib/prometheus/node-exporter/hostagent.prom\"
 ";
 
+/// Where node_exporter, and the SSM agent of the lab's instance, look for files.
+const COLLECTOR: &str = "/var/lib/prometheus/node-exporter";
+const SSM_INVENTORY: &str = "/var/lib/amazon/ssm/i-0f00dfacade00001/inventory/custom";
+
 /// A scene with the package installed and the service running.
 pub fn served(watch: &str, play: impl FnOnce(&mut Scene<'_>)) {
-    // The collector's directory, which is there before the service starts.
-    let collector = ("/var/lib/prometheus/node-exporter/other.prom".to_owned(), String::new());
+    // The directories of those who read what it writes, which are there before the service starts.
+    let others = [format!("{COLLECTOR}/other.prom"), format!("{SSM_INVENTORY}/other.json")];
+    let files = others.into_iter().map(|path| (path, String::new())).collect();
     let hostagent = format!("{PROMPT}{watch}");
-    let options = HostOptions { hostagent, files: vec![collector], ..HostOptions::default() };
+    let options = HostOptions { hostagent, files, ..HostOptions::default() };
     scene(options, |s| {
         s.host.write("/etc/systemd/system/hostagent.service.d/10-scene.conf", "[Service]\nRestartSec=100ms\n");
         s.host.install_service();
@@ -45,6 +50,21 @@ impl Scene<'_> {
     pub fn status(&self) -> Value {
         let output = self.host.hostagent(&["--format", "json", "status"]);
         serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("no JSON: {output:?}"))
+    }
+
+    /// What Prometheus would be told, a line a sample.
+    #[track_caller]
+    pub fn metrics(&self) -> String {
+        self.host.exec(&["cat", &format!("{COLLECTOR}/hostagent.prom")]).ok().to_owned()
+    }
+
+    /// What SSM Inventory would show, by attribute.
+    #[track_caller]
+    pub fn inventory(&self) -> Value {
+        let file = self.host.exec(&["cat", &format!("{SSM_INVENTORY}/hostagent.json")]).ok().to_owned();
+        let item: Value = serde_json::from_str(&file).expect(&file);
+        assert_eq!((&item["TypeName"], &item["SchemaVersion"]), (&"Custom:Hostagent".into(), &"1.0".into()));
+        item["Content"].clone()
     }
 
     #[track_caller]

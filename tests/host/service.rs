@@ -1,6 +1,9 @@
 //! The service on a whole host, as a unit of systemd: notices, waits, moves once, and tells.
 
-use crate::{scene::CONTROL_PLANE, served::served};
+use crate::{
+    scene::{CONTROL_PLANE, commands},
+    served::served,
+};
 use hostagent::events;
 use hostagent_lab::region::{place::Service, switch::Path};
 
@@ -34,17 +37,33 @@ fn endpoints_appear_and_the_agent_is_moved_once_and_all_is_told() {
             assert_eq!(s.records(&event).len(), 1, "{}", event.name);
         }
         s.after_looks(2);
-        let metrics = s.host.exec(&["cat", "/var/lib/prometheus/node-exporter/hostagent.prom"]);
+        let metrics = s.metrics();
         for line in [
             r#"hostagent_state{state="settled"} 1"#,
             r#"hostagent_restarts{kind="restart",outcome="verified"} 1"#,
             r#"hostagent_agent_connections{path="public"} 0"#,
             "hostagent_restart_budget_left 1",
         ] {
-            assert!(metrics.ok().lines().any(|l| l == line), "{line}: {metrics:?}");
+            assert!(metrics.lines().any(|l| l == line), "{line}: {metrics}");
         }
-        assert!(metrics.ok().contains("hostagent_public_path_seconds_total "), "{metrics:?}");
+        assert!(metrics.contains("hostagent_public_path_seconds_total "), "{metrics}");
+        let inventory = s.inventory();
+        for (attribute, value) in [
+            ("State", "settled"),
+            ("Verdict", "settled"),
+            ("PublicConnections", "0"),
+            ("LastRestartKind", "restart"),
+            ("LastRestartOutcome", "verified"),
+            ("RestartsLeft", "1"),
+        ] {
+            assert_eq!(inventory[attribute], value, "{attribute}: {inventory}");
+        }
+        let away: Option<f64> = inventory["LastRestartAwaySeconds"].as_str().and_then(|s| s.parse().ok());
+        assert!(away.is_some_and(|s| s > 0.0), "{inventory}");
         assert_eq!(s.registrations(), before + 1, "moved once");
+        for command in commands("Observe") {
+            assert!(!s.host.sh(&command).ok().is_empty(), "{command}");
+        }
         // Down, it still has its last words.
         s.host.exec(&["systemctl", "stop", "hostagent"]).ok();
         s.says(0, &["status"], &["SETTLED", "not running", "moved"]);
@@ -88,6 +107,29 @@ fn with_report_nothing_is_touched_and_it_says_so() {
         s.says(10, &["status"], &["RESTART NEEDED", "ready", "report"]);
         s.after_looks(2);
         assert_eq!(s.agent(), agent);
+        let metrics = s.metrics();
+        for line in [r#"hostagent_state{state="ready"} 1"#, r#"hostagent_decision{decision="restart"} 1"#] {
+            assert!(metrics.lines().any(|l| l == line), "{line}: {metrics}");
+        }
+        let inventory = s.inventory();
+        for (attribute, value) in [
+            ("State", "ready"),
+            ("Verdict", "restart"),
+            ("EcsPath", "endpoint"),
+            ("EcsAgentPath", "endpoint"),
+            ("EcsTelemetryPath", "endpoint"),
+            ("Cluster", "prod"),
+            ("AgentVersion", "1.105.1"),
+            ("ContainerInstanceArn", &s.host.state().instances[0].arn),
+            ("LastRestartAt", ""),
+            ("RestartsLeft", "2"),
+        ] {
+            assert_eq!(inventory[attribute], value, "{attribute}: {inventory}");
+        }
+        assert_ne!(inventory["PublicConnections"], "0", "{inventory}");
+        for (attribute, words) in [("Says", "nothing is touched"), ("EndpointAddresses", "ecs-agent 10.50.1.11")] {
+            assert!(inventory[attribute].as_str().is_some_and(|text| text.contains(words)), "{attribute}: {inventory}");
+        }
         // Told to act from now on, it does.
         s.host.configure("50-act", "[watch]\non_ready = \"restart\"\n");
         s.host.exec(&["systemctl", "reload", "hostagent"]).ok();

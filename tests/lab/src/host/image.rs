@@ -17,8 +17,9 @@ const BASE: &str = "hostagent-lab/base";
 const HOST: &str = "hostagent-lab/host";
 const SUITE: &str = "bookworm";
 const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
-/// Trees that nothing on the host reads: a third of what debootstrap leaves.
-const LEFT_OUT: [&str; 6] = [
+/// Trees that nothing on the host reads, a third of what debootstrap leaves; and the ID it made.
+const LEFT_OUT: [&str; 7] = [
+    "./etc/machine-id",
     "./var/cache/apt/*",
     "./var/lib/apt/lists/*",
     "./usr/share/doc/*",

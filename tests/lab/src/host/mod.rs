@@ -13,13 +13,15 @@ mod overlay;
 pub mod packages;
 mod paths;
 mod slots;
+mod snapshot;
 mod world;
 
 pub use command::Output;
 pub use inspect::{Container, CredentialRules, Unit};
 pub use overlay::FOREIGN_UNIT;
+pub use snapshot::Snapshot;
 
-use crate::region::switch::Change;
+use crate::region::{place::INSTANCE, switch::Change};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use command::{Run, run};
@@ -30,6 +32,7 @@ use std::{
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -61,6 +64,10 @@ pub enum Supervisor {
 /// What the host is to be.
 #[derive(Debug, Clone)]
 pub struct HostOptions {
+    /// An image made from another host; the lab's own if there is none.
+    pub image: Option<Arc<Snapshot>>,
+    /// The instance ID its metadata service tells.
+    pub instance_id: String,
     pub supervisor: Supervisor,
     /// The version the agent says it is of.
     pub agent_version: String,
@@ -85,6 +92,8 @@ pub struct HostOptions {
 impl Default for HostOptions {
     fn default() -> Self {
         Self {
+            image: None,
+            instance_id: INSTANCE.into(),
             supervisor: Supervisor::default(),
             agent_version: AGENT_VERSION.into(),
             staged: Vec::new(),
@@ -138,7 +147,10 @@ impl Host {
         run("docker", &["version", "--format", "{{.Server.Version}}"])
             .context("the host tests need a Docker engine that answers `docker version`")?;
         slots::remove_orphans();
-        let image = image::ensure()?;
+        let image = match &options.image {
+            Some(snapshot) => snapshot.image().to_owned(),
+            None => image::ensure()?,
+        };
         let programs = paths::programs()?;
         let share = tempfile::Builder::new().prefix("hostagent-lab-").tempdir()?;
         for directory in ["overlay", "region"] {

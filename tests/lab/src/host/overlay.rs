@@ -20,6 +20,7 @@ pub fn write(root: &Path, options: &HostOptions) -> Result<()> {
         put(root, "etc/hostagent/config.d/20-test.toml", &options.hostagent)?;
     }
     put(root, "etc/ecs/ecs.config", &ecs_config(options))?;
+    put(root, "etc/lab-instance", &format!("LAB_INSTANCE={}\n", options.instance_id))?;
     let cache = root.join("var/cache/ecs");
     fs::create_dir_all(&cache)?;
     let versions = options.staged.iter().chain([&options.agent_version]);

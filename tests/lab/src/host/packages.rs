@@ -17,7 +17,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const NEXT_VERSION: &str = "99.0.0";
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// What goes into a package.
-const INSIDE: [&str; 11] = [
+const INSIDE: [&str; 12] = [
     "Cargo.lock",
     "Cargo.toml",
     "LICENSE",
@@ -25,6 +25,7 @@ const INSIDE: [&str; 11] = [
     "packaging/config",
     "packaging/deb",
     "packaging/journal",
+    "packaging/packer",
     "packaging/papers",
     "packaging/rpm",
     "src",

@@ -51,7 +51,7 @@ fn started(pid: u32) -> Option<String> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19).map(str::to_owned)
 }
 
-/// Removes, once a process, the hosts of test programs that are gone.
+/// Removes, once a process, the hosts of test programs that are gone, and the images made from them.
 pub fn remove_orphans() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -62,17 +62,27 @@ pub fn remove_orphans() {
 }
 
 fn try_remove_orphans() -> Result<()> {
+    let ours = format!("label={LABEL}");
     let format = format!("{{{{.ID}}}} {{{{.Label \"{LABEL}\"}}}}");
-    let listed = run("docker", &["ps", "--all", "--filter", &format!("label={LABEL}"), "--format", &format])?;
+    let listed = run("docker", &["ps", "--all", "--filter", &ours, "--format", &format])?;
     for (id, owner) in listed.lines().filter_map(|line| line.split_once(' ')) {
-        let alive = owner
-            .split_once(':')
-            .is_some_and(|(pid, start)| pid.parse().ok().and_then(started).is_some_and(|started| started == start));
-        if !alive {
+        if !is_alive(owner) {
             run("docker", &["rm", "--force", "--volumes", id])?;
         }
     }
+    // `docker image ls` tells no labels.
+    let format = format!("{{{{index .Config.Labels \"{LABEL}\"}}}}");
+    for id in run("docker", &["image", "ls", "--quiet", "--no-trunc", "--filter", &ours])?.lines() {
+        if !is_alive(run("docker", &["image", "inspect", "--format", &format, id])?.trim()) {
+            run("docker", &["rmi", "--force", id])?;
+        }
+    }
     Ok(())
+}
+
+fn is_alive(owner: &str) -> bool {
+    let alive = |(pid, start): (&str, &str)| pid.parse().ok().and_then(started).is_some_and(|now| now == start);
+    owner.split_once(':').is_some_and(alive)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::{
     Region, RegionConfig,
-    place::{Binding, Service},
+    place::{Binding, INSTANCE, Service},
     switch::{ApiFault, ArnMode, Change, ImdsMode, Path, TlsFault},
 };
 use crate::control::Client;
@@ -26,6 +26,9 @@ struct RegionArgs {
     /// TTL of every name to begin with, in seconds
     #[arg(long, default_value_t = 2)]
     ttl: u32,
+    /// ID of the instance that the metadata service is of
+    #[arg(long, default_value = INSTANCE)]
+    instance: String,
 }
 
 /// Throws switches of a running region.
@@ -94,10 +97,10 @@ enum What {
 ///
 /// When the region cannot come up, or a part of it fails.
 pub fn region(args: Vec<OsString>) -> anyhow::Result<ExitCode> {
-    let RegionArgs { binding, dir, ttl } = RegionArgs::parse_from(args);
+    let RegionArgs { binding, dir, ttl, instance } = RegionArgs::parse_from(args);
     let dir = std::path::absolute(dir)?;
     runtime()?.block_on(async {
-        let mut region = Region::start(RegionConfig { binding, dir, ttl }).await?;
+        let mut region = Region::start(RegionConfig { binding, dir, ttl, instance }).await?;
         println!("{}", serde_json::to_string(region.addresses())?);
         crate::notify::ready()?;
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

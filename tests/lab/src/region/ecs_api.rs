@@ -2,7 +2,7 @@
 
 use super::{
     https::{Call, ERROR_TYPE, Reply, error, json},
-    place::{ACCOUNT, CLUSTER, INSTANCE, REGION, Service},
+    place::{ACCOUNT, CLUSTER, REGION, Service},
     sigv4,
     state::Shared,
     switch::{ArnMode, Instance, What},
@@ -100,7 +100,7 @@ fn register(shared: &Shared, input: &Value) -> Answer {
     let Ok(cluster) = cluster(input) else { return refuse("ClientException", "Cluster not found.") };
     let document = text(input, "instanceIdentityDocument").unwrap_or_default();
     let identity: Value = serde_json::from_str(document).unwrap_or_default();
-    if identity.get("instanceId").and_then(Value::as_str) != Some(INSTANCE) {
+    if identity.get("instanceId").and_then(Value::as_str) != Some(&shared.instance) {
         return refuse("ClientException", "Instance identity document is not valid.");
     }
     let named = text(input, "containerInstanceArn");
@@ -128,7 +128,7 @@ fn register(shared: &Shared, input: &Value) -> Answer {
         }
     };
     shared.put_instance(instance.clone());
-    Ok((json!({ "containerInstance": shape(&instance) }), instance.arn))
+    Ok((json!({ "containerInstance": shape(shared, &instance) }), instance.arn))
 }
 
 /// By the address the request came in on: through an endpoint the plain names, else the numbered ones.
@@ -154,7 +154,7 @@ fn describe(shared: &Shared, input: &Value) -> Answer {
     for name in wanted.iter().filter_map(Value::as_str) {
         let all = shared.instances();
         match all.iter().find(|instance| instance.arn == name || instance.arn.rsplit('/').next() == Some(name)) {
-            Some(instance) => found.push(shape(instance)),
+            Some(instance) => found.push(shape(shared, instance)),
             None => failures.push(json!({ "arn": name, "reason": "MISSING" })),
         }
     }
@@ -178,16 +178,16 @@ fn update_state(shared: &Shared, input: &Value) -> Answer {
         if let Some(instance) = shared.instance(arn) {
             let instance = Instance { status: status.clone(), ..instance };
             shared.put_instance(instance.clone());
-            changed.push(shape(&instance));
+            changed.push(shape(shared, &instance));
         }
     }
     Ok((json!({ "containerInstances": changed, "failures": [] }), status))
 }
 
-fn shape(instance: &Instance) -> Value {
+fn shape(shared: &Shared, instance: &Instance) -> Value {
     json!({
         "containerInstanceArn": instance.arn,
-        "ec2InstanceId": INSTANCE,
+        "ec2InstanceId": shared.instance,
         "version": instance.registrations,
         "versionInfo": { "agentVersion": instance.agent_version },
         "status": instance.status,

@@ -1,7 +1,7 @@
 //! The instance metadata service, version 2 only.
 
 use super::{
-    place::{ACCOUNT, INSTANCE, MAC, REGION, ROLE, SUFFIX, ZONE},
+    place::{ACCOUNT, MAC, REGION, ROLE, SUFFIX, ZONE},
     state::{Follower, Shared},
     switch::{ImdsMode, What},
 };
@@ -134,7 +134,7 @@ const NOT_FOUND: &str = "<?xml version=\"1.0\" encoding=\"iso-8859-1\"?>\n<html>
 
 fn get(shared: &Shared, path: &str, mode: ImdsMode) -> Option<String> {
     if path.trim_end_matches('/') == "/latest/dynamic/instance-identity/document" {
-        return Some(identity_document());
+        return Some(identity_document(shared));
     }
     let path = path.strip_prefix("/latest/meta-data/")?;
     let interface = format!("network/interfaces/macs/{MAC}/");
@@ -153,7 +153,7 @@ fn get(shared: &Shared, path: &str, mode: ImdsMode) -> Option<String> {
     }
     let role = mode != ImdsMode::NoRole;
     match path {
-        "instance-id" => Some(INSTANCE.into()),
+        "instance-id" => Some(shared.instance.clone()),
         "instance-type" => Some("m6i.large".into()),
         "local-ipv4" => Some("10.50.1.5".into()),
         "mac" => Some(MAC.into()),
@@ -171,7 +171,7 @@ fn get(shared: &Shared, path: &str, mode: ImdsMode) -> Option<String> {
     }
 }
 
-fn identity_document() -> String {
+fn identity_document(shared: &Shared) -> String {
     let document = serde_json::json!({
         "accountId": ACCOUNT,
         "architecture": "x86_64",
@@ -180,7 +180,7 @@ fn identity_document() -> String {
         "devpayProductCodes": null,
         "marketplaceProductCodes": null,
         "imageId": "ami-0ab000000000000aa",
-        "instanceId": INSTANCE,
+        "instanceId": shared.instance,
         "instanceType": "m6i.large",
         "kernelId": null,
         "pendingTime": "2026-11-01T08:00:00Z",

@@ -18,7 +18,7 @@ mod websocket;
 
 use anyhow::{Context as _, bail};
 use certs::Certificates;
-use place::{Binding, Door, REGION, Service, Way};
+use place::{Binding, Door, INSTANCE, REGION, Service, Way};
 use state::Shared;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -40,12 +40,14 @@ pub struct RegionConfig {
     pub dir: PathBuf,
     /// Seconds; the TTL of every service's name to begin with.
     pub ttl: u32,
+    /// ID of the instance that the metadata service is of.
+    pub instance: String,
 }
 
 impl RegionConfig {
     /// On loopback addresses, with a TTL of two seconds.
     pub fn loopback(dir: impl Into<PathBuf>) -> Self {
-        Self { binding: Binding::Loopback, dir: dir.into(), ttl: 2 }
+        Self { binding: Binding::Loopback, dir: dir.into(), ttl: 2, instance: INSTANCE.into() }
     }
 }
 
@@ -67,7 +69,7 @@ impl Region {
     /// When an address or a port is not to be had (the real binding needs its addresses on an interface),
     /// or the directory cannot be written.
     pub async fn start(config: RegionConfig) -> anyhow::Result<RegionHandle> {
-        let RegionConfig { binding, dir, ttl } = config;
+        let RegionConfig { binding, dir, ttl, instance } = config;
         std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
         let certificates = Arc::new(Certificates::new()?);
         let ca = dir.join("ca.pem");
@@ -98,7 +100,7 @@ impl Region {
             elsewhere_cidr: binding.elsewhere_cidr().to_string(),
             services: Service::ALL.into_iter().filter_map(|s| Some((s, service_addresses(binding, s)?))).collect(),
         });
-        let shared = Arc::new(Shared::new(binding, ttl, &dir));
+        let shared = Arc::new(Shared::new(binding, ttl, instance, &dir));
         let mut tasks = JoinSet::new();
         tasks.spawn(dns::serve_udp(shared.clone(), udp));
         tasks.spawn(dns::serve_tcp(shared.clone(), tcp));

@@ -20,6 +20,8 @@ const EVENTS_KEPT: usize = 200_000;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub binding: Binding,
+    /// ID of the one instance there is.
+    pub instance: String,
     memory: Mutex<Memory>,
     /// Where registered instances are kept: a control plane outlives the hosts that it knows.
     instances_file: PathBuf,
@@ -99,7 +101,7 @@ impl Drop for Follower {
 
 impl Shared {
     /// `dir` holds what an earlier region with the same directory remembered.
-    pub fn new(binding: Binding, ttl: u32, dir: &std::path::Path) -> Self {
+    pub fn new(binding: Binding, ttl: u32, instance: String, dir: &std::path::Path) -> Self {
         let instances_file = dir.join("instances.json");
         let kept = fs::read(&instances_file).unwrap_or_default();
         let mut instances: BTreeMap<String, Instance> = serde_json::from_slice(&kept).unwrap_or_default();
@@ -113,6 +115,7 @@ impl Shared {
         };
         Self {
             binding,
+            instance,
             memory: Mutex::new(Memory { instances, ..Memory::default() }),
             instances_file,
             events: watch::Sender::new(0),

@@ -5,7 +5,7 @@ use crate::{
     engine::{Engine, EngineHandle, Spec, Status},
     region::{
         Region, RegionConfig, RegionHandle,
-        place::{ACCOUNT, Binding, CLUSTER, INSTANCE, REGION, Service},
+        place::{ACCOUNT, CLUSTER, INSTANCE, REGION, Service},
         switch::What,
     },
 };
@@ -59,7 +59,7 @@ impl Stage {
     pub async fn set(kind: Kind) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("hostagent-lab-").tempdir().context("make a temporary directory")?;
         let at = |name: &str| dir.path().join(name);
-        let config = RegionConfig { binding: Binding::Loopback, dir: at("region"), ttl: 1 };
+        let config = RegionConfig { ttl: 1, ..RegionConfig::loopback(at("region")) };
         let region = Region::start(config).await?;
         let data = at("data");
         for made in [&data, &at("config"), &at("cache"), &at("state"), &at("run")] {
