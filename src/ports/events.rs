@@ -1,11 +1,9 @@
 //! What the engine says of the agent's container, as it happens.
 
-use super::http::{self, HttpError};
-use http_body_util::BodyExt;
-use hyper::{Method, Response, StatusCode, body::Incoming};
 use serde::Deserialize;
-use std::{fmt::Write, time::Duration};
+use std::{fmt::Write, io, time::Duration};
 use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
     sync::mpsc::Sender,
     time::{sleep, timeout},
@@ -19,7 +17,7 @@ const RETRY_MOST: Duration = Duration::from_secs(60);
 /// Connecting may take this long.
 const CONNECT: Duration = Duration::from_secs(5);
 /// No sane event is longer.
-const LONGEST: usize = 1 << 20;
+const LONGEST: u64 = 1 << 20;
 
 /// An event, as far as it matters here.
 #[derive(Debug, Default, Deserialize)]
@@ -58,43 +56,47 @@ pub async fn follow(host: String, container: String, tell: Sender<String>) {
     }
 }
 
-/// Listens until the engine or the one who is told goes away; whether anything was told. No client with its pool and its
-/// models: this is the one connection that stays, and what it needs stays in memory with it.
-async fn listen(host: &str, container: &str, again: bool, tell: &Sender<String>) -> Result<bool, HttpError> {
+/// Listens until the engine or the one who is told goes away; whether anything was told.
+///
+/// This is the one connection that stays, and what it needs stays in memory with it. So it takes no client: to a
+/// question in HTTP/1.0 the answer is an event a line, until one of the two hangs up.
+async fn listen(host: &str, container: &str, again: bool, tell: &Sender<String>) -> io::Result<bool> {
     let path = host.strip_prefix("unix://").unwrap_or(host);
-    let stream = match timeout(CONNECT, UnixStream::connect(path)).await {
-        Ok(Ok(stream)) => stream,
-        _ => return Ok(false),
-    };
     let filters = serde_json::json!({ "type": ["container"], "container": [container], "event": ACTIONS });
-    let request = http::request(Method::GET, "docker", &format!("/events?filters={}", encoded(&filters.to_string())))?;
-    http::with(stream, request, async |answer: Response<Incoming>| {
-        if answer.status() != StatusCode::OK {
-            return Ok(false);
+    let filters = encoded(&filters.to_string());
+    let open = async {
+        let mut stream = UnixStream::connect(path).await?;
+        stream.write_all(format!("GET /events?filters={filters} HTTP/1.0\r\nHost: docker\r\n\r\n").as_bytes()).await?;
+        let mut lines = Lines(BufReader::new(stream));
+        let agreed = lines.next().await?.split(|byte| *byte == b' ').nth(1) == Some(b"200");
+        while !matches!(lines.next().await?.as_slice(), b"" | b"\r\n") {}
+        Ok::<_, io::Error>((lines, agreed))
+    };
+    let (mut lines, agreed) = timeout(CONNECT, open).await??;
+    if !agreed || again && tell.send("engine".to_owned()).await.is_err() {
+        return Ok(false);
+    }
+    let mut any = false;
+    while let Ok(event) = serde_json::from_slice::<Told>(&lines.next().await?) {
+        any = true;
+        // A filter by name also matches other names that begin alike.
+        let ours = event.actor.attributes.name.is_none_or(|name| name == container);
+        if ours && tell.send(event.action).await.is_err() {
+            break;
         }
-        if again && tell.send("engine".to_owned()).await.is_err() {
-            return Ok(false);
-        }
-        let (mut body, mut unread, mut any) = (answer.into_body(), Vec::new(), false);
-        while let Some(Ok(frame)) = body.frame().await {
-            unread.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
-            while let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = unread.drain(..=end).collect();
-                let Ok(event) = serde_json::from_slice::<Told>(&line) else { return Ok(any) };
-                any = true;
-                // A filter by name also matches other names that begin alike.
-                let ours = event.actor.attributes.name.is_none_or(|name| name == container);
-                if ours && tell.send(event.action).await.is_err() {
-                    return Ok(any);
-                }
-            }
-            if unread.len() > LONGEST {
-                break;
-            }
-        }
-        Ok(any)
-    })
-    .await
+    }
+    Ok(any)
+}
+
+struct Lines(BufReader<UnixStream>);
+
+impl Lines {
+    /// The next line with its end; empty at the end of all.
+    async fn next(&mut self) -> io::Result<Vec<u8>> {
+        let mut line = Vec::new();
+        (&mut self.0).take(LONGEST).read_until(b'\n', &mut line).await?;
+        Ok(line)
+    }
 }
 
 /// Fit for the query of a URL.
@@ -124,11 +126,11 @@ mod tests {
         let (mut stream, _) = engine.accept().await.unwrap();
         let mut asked = vec![0; 4_096];
         let length = stream.read(&mut asked).await.unwrap();
-        let mut text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
+        stream.write_all(b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n").await.unwrap();
         for chunk in chunks {
-            let _ = write!(text, "{:x}\r\n{chunk}\r\n", chunk.len());
+            stream.write_all(chunk.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
         }
-        stream.write_all(text.as_bytes()).await.unwrap();
         String::from_utf8_lossy(&asked[..length]).into_owned()
     }
 

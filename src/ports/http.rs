@@ -71,8 +71,7 @@ pub(super) fn request(method: Method, host: &str, path: &str) -> Result<Request<
         .map_err(|error| HttpError::Request(error.to_string()))
 }
 
-/// Sends a [`request`], and reads of its answer what `read` wants to.
-pub(super) async fn with<S, T, F>(
+async fn with<S, T, F>(
     stream: S,
     request: Request<Empty<Bytes>>,
     read: impl FnOnce(Response<Incoming>) -> F,
