@@ -8,6 +8,8 @@ mod endpoints;
 mod interruptions;
 mod mending;
 mod owners;
+mod packages;
+mod packed;
 mod refusals;
 mod scene;
 mod served;
