@@ -2,6 +2,7 @@
 //!
 //! Every scene runs beside three workload containers, whose IDs, process IDs and start times must not change.
 
+mod bake;
 mod blind;
 mod days;
 mod endpoints;
