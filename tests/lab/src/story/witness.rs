@@ -22,7 +22,9 @@ pub struct Witness {
 impl Witness {
     pub fn look(region: &RegionHandle) -> Self {
         let state = region.state();
-        let plain = state.connections.iter().map(|c| (c.service, c.service.host(), c.local));
+        // A plain connection to another service is a probe that the region has not seen the end of yet.
+        let plain = state.connections.iter().filter(|c| c.service == Service::Ecs);
+        let plain = plain.map(|c| (c.service, c.service.host(), c.local));
         let websockets = state.websockets.iter().map(|w| (w.service, w.host.clone(), w.local));
         let mut seen: Vec<_> = plain
             .chain(websockets)
