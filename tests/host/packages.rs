@@ -158,7 +158,8 @@ fn user_data_installs_it_without_waiting_for_it() {
 fn without_a_running_systemd_it_is_enabled_and_not_started() {
     scene(HostOptions { await_agent: false, ..HostOptions::default() }, |s| {
         // Without what is mounted below it, so without /run/systemd.
-        s.host.sh("mkdir /image && mount --bind / /image && mount -t proc proc /image/proc").ok();
+        s.host.sh("mkdir /image && mount --bind / /image && mount --bind /dev /image/dev").ok();
+        s.host.exec(&["mount", "-t", "proc", "proc", "/image/proc"]).ok();
         for format in [Format::Deb, Format::Rpm] {
             let package = s.host.package(Build::Quick, format, VERSION);
             s.host.exec(&["cp", &package, "/root/package"]).ok();

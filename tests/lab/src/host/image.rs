@@ -28,8 +28,7 @@ const LEFT_OUT: [&str; 7] = [
     "./usr/share/i18n/*",
 ];
 /// Links in the image, as (path, target). The programs themselves are mounted, so that a new build needs no new image.
-const LINKS: [(&str, &str); 6] = [
-    ("usr/bin/hostagent", "/opt/lab/hostagent"),
+const LINKS: [(&str, &str); 5] = [
     ("usr/bin/hostagent-lab", "/opt/lab/hostagent-lab"),
     ("usr/libexec/amazon-ecs-init", "/opt/lab/hostagent-lab"),
     ("etc/systemd/system/default.target", "/usr/lib/systemd/system/multi-user.target"),

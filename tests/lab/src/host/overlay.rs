@@ -15,6 +15,9 @@ pub const FOREIGN_UNIT: &str = "our-ecs-agent.service";
 
 /// Writes the tree that is to be copied over the host's root.
 pub fn write(root: &Path, options: &HostOptions) -> Result<()> {
+    // Not in the image: there a package that replaces the link and is removed would uncover it.
+    fs::create_dir_all(root.join("usr/bin"))?;
+    symlink("/opt/lab/hostagent", root.join("usr/bin/hostagent"))?;
     put(root, "etc/hostagent/config.d/10-lab.toml", HOSTAGENT)?;
     if !options.hostagent.is_empty() {
         put(root, "etc/hostagent/config.d/20-test.toml", &options.hostagent)?;
