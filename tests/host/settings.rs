@@ -1,6 +1,9 @@
 //! Configuration on a whole host: who overrides whom, and what becomes of a service whose configuration is wrong.
 
-use crate::{scene::scene, served::served};
+use crate::{
+    scene::{commands, scene},
+    served::served,
+};
 use hostagent::events;
 use hostagent_lab::host::HostOptions;
 
@@ -32,6 +35,11 @@ fn drop_ins_override_and_mask_each_other_and_each_value_says_where_it_is_from() 
         s.host.write("/run/hostagent/config.d/90-fleet.toml", "[watch]\nsplay_max_s = 4\n");
         s.host.configure("50-local", "[watch]\nsplay_max_s = 5\n");
         shows("splay_max_s = 4 # /run/hostagent/config.d/90-fleet.toml:2");
+        // What the README shows: a file's name in a comment, and the file.
+        let example = commands("Configure");
+        let path = example[0].strip_prefix("# ").expect("a path");
+        s.host.write(path, &example.join("\n"));
+        shows(&format!("{} # {path}:3", example[2]));
     });
 }
 
