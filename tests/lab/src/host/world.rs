@@ -17,8 +17,9 @@ use std::{
 
 /// How long an agent may take until it holds both of its websockets.
 const AGENT: Duration = Duration::from_secs(60);
-/// How long, and how often, [`Host::until`] looks.
-const UNTIL: Duration = Duration::from_secs(60);
+/// How long, and how often, [`Host::until`] looks: a try of the service that saw too little for once on a busy machine
+/// is made again after a minute.
+const UNTIL: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(50);
 
 impl Host {
@@ -93,22 +94,16 @@ impl Host {
         Ok(())
     }
 
-    /// Looks again and again until `look` finds something; panics with `what` after a minute. For what no event tells.
+    /// Looks again and again until `look` finds something; panics with `what` after two minutes. For what no event tells.
     #[track_caller]
-    pub fn until<T>(&self, what: &str, look: impl FnMut(&Self) -> Option<T>) -> T {
-        self.until_within(UNTIL, what, look)
-    }
-
-    /// As [`Self::until`], for as long as this.
-    #[track_caller]
-    pub fn until_within<T>(&self, bound: Duration, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
-        let deadline = Instant::now() + bound;
+    pub fn until<T>(&self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+        let deadline = Instant::now() + UNTIL;
         loop {
             if let Some(found) = look(self) {
                 return found;
             }
             if Instant::now() >= deadline {
-                panic!("waited {bound:?} in vain: {what}");
+                panic!("waited {UNTIL:?} in vain: {what}");
             }
             thread::sleep(PAUSE);
         }
