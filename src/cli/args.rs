@@ -13,7 +13,8 @@ Exit codes:
   11  waiting for endpoints
   12  refused: a restart is wanted and would not be safe here
   13  the agent is broken, or could not be verified
-  75  another restart is under way, or the budget is spent: try again later";
+  75  another restart is under way, or the budget is spent: try again later
+  78  watch only: the configuration is wrong, and the service is not started again";
 
 const EXAMPLES: &str = "\
 Examples:
