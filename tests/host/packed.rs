@@ -12,7 +12,7 @@ use std::{
 };
 
 /// What both kinds hold, as (mode, path). Completions for zsh and what only Debian wants are not in here.
-const FILES: [(&str, &str); 19] = [
+const FILES: [(&str, &str); 20] = [
     ("-rwxr-xr-x", "/usr/bin/hostagent"),
     ("-rw-r--r--", "/usr/lib/hostagent/config.d/00-hostagent.toml"),
     ("-rw-r--r--", "/usr/lib/systemd/catalog/hostagent.catalog"),
@@ -24,6 +24,7 @@ const FILES: [(&str, &str); 19] = [
     ("-rw-r--r--", "/usr/share/doc/hostagent/LICENSE"),
     ("-rw-r--r--", "/usr/share/doc/hostagent/THIRD-PARTY"),
     ("-rw-r--r--", "/usr/share/fish/vendor_completions.d/hostagent.fish"),
+    ("-rwxr-xr-x", "/usr/share/hostagent/bake.sh"),
     ("-rw-r--r--", "/usr/share/man/man1/hostagent-check.1.gz"),
     ("-rw-r--r--", "/usr/share/man/man1/hostagent-config-show.1.gz"),
     ("-rw-r--r--", "/usr/share/man/man1/hostagent-config.1.gz"),
