@@ -9,6 +9,7 @@ use super::{
 use crate::{
     config::Inventory,
     decide::Decision,
+    events,
     ports::store,
     report::{
         inventory,
@@ -53,11 +54,11 @@ impl Driver {
         let state = words::phase(&self.saved.state.phase);
         // The names under which the journal's catalog knows what matters. Restarts have theirs in the run's own unit.
         let event = match (kind, &self.saved.decision) {
-            (Kind::Ready, _) => Some("endpoints-ready"),
-            (Kind::EndpointsGone, _) => Some("endpoints-gone"),
-            (Kind::ReloadRefused, _) => Some("configuration-refused"),
-            (Kind::Unknown, _) => Some("blocked"),
-            (Kind::Blocked, Some(Decision::Refuse { .. })) => Some("refused"),
+            (Kind::Ready, _) => Some(events::ENDPOINTS_READY.name),
+            (Kind::EndpointsGone, _) => Some(events::ENDPOINTS_GONE.name),
+            (Kind::ReloadRefused, _) => Some(events::CONFIGURATION_REFUSED.name),
+            (Kind::Unknown, _) => Some(events::BLOCKED.name),
+            (Kind::Blocked, Some(Decision::Refuse { .. })) => Some(events::REFUSED.name),
             _ => None,
         };
         let (kind_id, why) = (kind.id(), event.map(|_| text.as_str()));
