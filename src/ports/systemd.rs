@@ -224,13 +224,24 @@ where
     T::try_from(value).map_err(|error| format!("property {name}: {error}"))
 }
 
+/// Whether systemd is the init system.
+///
+/// # Errors
+///
+/// When that cannot be told.
+pub fn booted() -> Result<bool> {
+    match fs::symlink_metadata(BOOTED) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Missing::new(BOOTED, error, "run as root")),
+    }
+}
+
 #[async_trait]
 impl Init for SystemBus {
     async fn units(&self, names: &[String], words: &[String]) -> Result<Systemd> {
-        match fs::symlink_metadata(BOOTED) {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Systemd::NotBooted),
-            Err(error) => return Err(Missing::new(BOOTED, error, "run as root")),
+        if !booted()? {
+            return Ok(Systemd::NotBooted);
         }
         let manager = self.manager().await?;
         let load = try_join_all(names.iter().map(|name| bounded(name, READ_DEADLINE, manager.load_unit(name))));

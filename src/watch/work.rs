@@ -5,7 +5,7 @@ use crate::{
     act::handoff::{self, Job},
     config::Settings,
     decide::exit,
-    ports::Ports,
+    ports::{Ports, systemd},
     progress::{Progress, RunResult},
 };
 use std::path::Path;
@@ -13,7 +13,10 @@ use std::path::Path;
 /// Hands a run off and follows it.
 pub(super) async fn run(settings: &Settings, program: &Path, job: Job, mut tell: impl FnMut(Told)) {
     let ports = Ports::of_this_host(settings);
-    let booted = Path::new("/run/systemd/system").is_dir();
+    let booted = match systemd::booted() {
+        Ok(booted) => booted,
+        Err(missing) => return tell(Told::Lost(format!("it could not be begun: {missing}"))),
+    };
     match handoff::hand_off(&ports, settings, program, job, booted).await {
         Err(error) => tell(Told::Lost(format!("it could not be begun: {error}"))),
         Ok(handoff) => {
