@@ -9,7 +9,7 @@
 mod support;
 
 use hostagent_lab::{
-    host::{Host, HostOptions},
+    host::{Host, HostOptions, IMPATIENT},
     region::{
         place::Service,
         switch::{Change, Event, Path, What},
@@ -37,15 +37,6 @@ const INTROSPECTION: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 51678);
 const EVERY: Duration = Duration::from_millis(5);
 /// How long the agent may take to be seen again once it holds its websockets.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Shorter waits than the defaults, none of which lies inside the outage.
-const IMPATIENT: &str = "\
-[confirm]
-min_spread_s = 1
-[restart]
-task_wait_s = 2
-hold_s = 1
-deadline_s = 20
-";
 
 fn main() -> Result<ExitCode> {
     if support::helper(SAMPLE).is_some() {

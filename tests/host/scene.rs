@@ -2,7 +2,7 @@
 
 use hostagent::events::Known;
 use hostagent_lab::{
-    host::{Container, CredentialRules, Host, HostOptions, Output, on_host},
+    host::{Container, CredentialRules, Host, HostOptions, IMPATIENT, Output, on_host},
     region::{
         place::Service,
         switch::{Change, Path},
@@ -21,16 +21,6 @@ pub fn commands(section: &str) -> Vec<String> {
     let found = sections.into_iter().find(|text| text.lines().next() == Some(section)).expect(section);
     found.lines().filter_map(|line| line.strip_prefix("    ")).map(str::to_owned).collect()
 }
-
-/// Shorter waits than the defaults; the order and number of looks stay as they are.
-const IMPATIENT: &str = "\
-[confirm]
-min_spread_s = 1
-[restart]
-task_wait_s = 2
-hold_s = 1
-deadline_s = 20
-";
 
 pub struct Scene<'a> {
     pub host: &'a mut Host,

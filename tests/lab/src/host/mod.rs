@@ -47,6 +47,17 @@ const CHOICE: &str = "HOSTAGENT_TESTS";
 /// The agent's version unless a test wants another.
 const AGENT_VERSION: &str = "1.105.1";
 
+/// Settings with shorter waits than the defaults, none of which lies inside an outage; the order and number of looks
+/// stay as they are.
+pub const IMPATIENT: &str = "\
+[confirm]
+min_spread_s = 1
+[restart]
+task_wait_s = 2
+hold_s = 1
+deadline_s = 20
+";
+
 /// Who keeps the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Supervisor {
