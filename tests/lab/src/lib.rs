@@ -4,12 +4,14 @@
 //! - [`control`]: the client of a running region's switches, events and websockets
 //! - [`agent`]: an ECS agent that connects as the real one does
 //! - [`host`]: a container instance in a container, with real systemd, journald and Docker Engine, for tests
+//! - [`cloud`]: the services a fleet is moved through, and as many hosts as wanted
 //! - [`ecs_init`], [`link`], [`workload`]: what runs on such a host
 //! - [`engine`]: a Docker Engine whose containers are child processes
 //! - [`story`]: the demo
 
 pub mod agent;
 pub mod clock;
+pub mod cloud;
 pub mod control;
 pub mod ecs_init;
 pub mod engine;

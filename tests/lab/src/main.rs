@@ -10,6 +10,8 @@ hostagent-lab: stand-ins for what hostagent meets on an ECS container instance
   hostagent-lab region    name server, services, endpoints and metadata service
   hostagent-lab set       throw the switches of a running region
   hostagent-lab show      what a running region tells of itself
+  hostagent-lab cloud     the services a fleet is moved through, with as many hosts as wanted
+  hostagent-lab ssm-agent runs a document on this host as the SSM agent does
   hostagent-lab agent     an ECS agent (also when called as `agent`)
   hostagent-lab ecs-init  keeps an agent running (also when called as `amazon-ecs-init`)
   hostagent-lab workload  a task that asks for its credentials (also when called as `workload`)
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
         "region" => lab::region::cli::region(args),
         "set" => lab::region::cli::set(args),
         "show" => lab::region::cli::show(args),
+        "cloud" => lab::cloud::main(args),
+        "ssm-agent" => lab::cloud::agent::main(args),
         "agent" => lab::agent::main(args),
         "ecs-init" => lab::ecs_init::main(args),
         "link" => lab::link::main(args),

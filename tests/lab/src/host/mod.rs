@@ -129,13 +129,35 @@ pub struct Host {
 
 /// Runs a test on a host, or says that it is left out when `HOSTAGENT_TESTS=no-host`.
 pub fn on_host(options: HostOptions, test: impl FnOnce(&mut Host)) {
-    if env::var(CHOICE).is_ok_and(|choice| choice == "no-host") {
-        let name = thread::current().name().unwrap_or("a test").to_owned();
-        // Past the test harness, which would keep a passing test's words to itself.
-        let _ = writeln!(std::io::stderr(), "left out because {CHOICE}=no-host: {name}");
+    if left_out() {
         return;
     }
     test(&mut Host::start(options));
+}
+
+/// As [`on_host`], on several hosts that run at the same time.
+pub fn on_hosts(options: Vec<HostOptions>, test: impl FnOnce(&mut [Host])) {
+    if left_out() {
+        return;
+    }
+    let slots = Slot::take_together(options.len());
+    let start = |(options, slot): (&HostOptions, Slot)| match Host::in_slot(options, slot) {
+        Ok(host) => host,
+        Err(error) => panic!("no host for this test: {error:#} ({CHOICE}=no-host leaves such tests out)"),
+    };
+    let mut hosts: Vec<Host> = options.iter().zip(slots).map(start).collect();
+    test(&mut hosts);
+}
+
+/// Whether the user left the tests on hosts out; says so.
+fn left_out() -> bool {
+    let left_out = env::var(CHOICE).is_ok_and(|choice| choice == "no-host");
+    if left_out {
+        let name = thread::current().name().unwrap_or("a test").to_owned();
+        // Past the test harness, which would keep a passing test's words to itself.
+        let _ = writeln!(std::io::stderr(), "left out because {CHOICE}=no-host: {name}");
+    }
+    left_out
 }
 
 impl Host {
@@ -154,7 +176,10 @@ impl Host {
     ///
     /// When the engine does not answer, the image cannot be built, or the host does not become ready in time.
     pub fn try_start(options: &HostOptions) -> Result<Self> {
-        let slot = Slot::take();
+        Self::in_slot(options, Slot::take())
+    }
+
+    fn in_slot(options: &HostOptions, slot: Slot) -> Result<Self> {
         run("docker", &["version", "--format", "{{.Server.Version}}"])
             .context("the host tests need a Docker engine that answers `docker version`")?;
         slots::remove_orphans();

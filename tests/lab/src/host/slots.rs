@@ -29,12 +29,21 @@ impl Slot {
         *taken += 1;
         Slot { _private: () }
     }
+
+    /// Waits until no host runs and takes as many turns at once, more than are given otherwise if need be: hosts that
+    /// are there together cannot wait for one another.
+    pub fn take_together(count: usize) -> Vec<Self> {
+        let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = GIVEN_BACK.wait_while(taken, |taken| *taken > 0).unwrap_or_else(PoisonError::into_inner);
+        *taken += count;
+        (0..count).map(|_| Slot { _private: () }).collect()
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        GIVEN_BACK.notify_one();
+        GIVEN_BACK.notify_all();
     }
 }
 

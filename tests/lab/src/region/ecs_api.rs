@@ -47,15 +47,7 @@ async fn answer(shared: &Arc<Shared>, call: Call, action: &str, request: Request
         return refuse("UnknownOperationException", "Content-Type must be application/x-amz-json-1.1");
     }
     sigv4::check(shared, request.headers(), &["ecs"])?;
-    let body = match Limited::new(request.into_body(), BODY_LIMIT).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(why) => return refuse("SerializationException", &why.to_string()),
-    };
-    let input: Value = match serde_json::from_slice(&body) {
-        Ok(input @ Value::Object(_)) => input,
-        Ok(_) => return refuse("SerializationException", "the body is not an object"),
-        Err(why) => return refuse("SerializationException", &why.to_string()),
-    };
+    let input = read(request).await?;
     if let Some(fault) = shared.api_fault(action) {
         let status = StatusCode::from_u16(fault.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         return Err(Box::new(error(status, &fault.kind, &fault.message)));
@@ -74,6 +66,18 @@ async fn answer(shared: &Arc<Shared>, call: Call, action: &str, request: Request
         "DescribeContainerInstances" => describe(shared, &input),
         "UpdateContainerInstancesState" => update_state(shared, &input),
         _ => refuse("UnknownOperationException", ""),
+    }
+}
+
+/// The object that a request holds.
+pub(super) async fn read(request: Request<Incoming>) -> Result<Value, Box<Reply>> {
+    let malformed = |why: String| Box::new(error(StatusCode::BAD_REQUEST, "SerializationException", &why));
+    let body = Limited::new(request.into_body(), BODY_LIMIT).collect().await;
+    let body = body.map_err(|why| malformed(why.to_string()))?.to_bytes();
+    match serde_json::from_slice(&body) {
+        Ok(input @ Value::Object(_)) => Ok(input),
+        Ok(_) => Err(malformed("the body is not an object".into())),
+        Err(why) => Err(malformed(why.to_string())),
     }
 }
 

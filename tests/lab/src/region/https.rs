@@ -6,7 +6,7 @@ use super::{
     place::{Door, Service},
     state::{Follower, Shared},
     switch::{Connection, TlsFault, What},
-    websocket,
+    systems_manager, websocket,
 };
 use crate::clock;
 use anyhow::Context as _;
@@ -178,6 +178,7 @@ async fn route(shared: &Arc<Shared>, call: Call, request: Request<Incoming>) -> 
         Service::EcsAgent | Service::EcsTelemetry => websocket::respond(shared, call, &host, request).await,
         Service::EcrDkr => registry(&host, request.uri().path()),
         Service::S3 => s3(request.method(), request.uri().path()),
+        Service::Ssm => systems_manager::respond(shared, call, request).await,
         _ => json_service(&request),
     }
 }

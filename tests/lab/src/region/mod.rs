@@ -14,6 +14,7 @@ mod proxy;
 mod sigv4;
 mod state;
 pub mod switch;
+mod systems_manager;
 mod websocket;
 
 use anyhow::{Context as _, bail};

@@ -3,6 +3,7 @@
 use super::{
     place::{Binding, Service},
     switch::*,
+    systems_manager::Manager,
 };
 use crate::clock;
 use std::{
@@ -22,6 +23,7 @@ pub(super) struct Shared {
     pub binding: Binding,
     /// ID of the one instance there is.
     pub instance: String,
+    pub manager: Manager,
     memory: Mutex<Memory>,
     /// Where registered instances are kept: a control plane outlives the hosts that it knows.
     instances_file: PathBuf,
@@ -116,6 +118,7 @@ impl Shared {
         Self {
             binding,
             instance,
+            manager: Manager::new(),
             memory: Mutex::new(Memory { instances, ..Memory::default() }),
             instances_file,
             events: watch::Sender::new(0),

@@ -1,0 +1,7 @@
+//! Runbooks in the test cloud: what its interpreter makes of them, and the documents of hostagent in it.
+
+mod interpreter;
+mod refusals;
+mod rollout;
+mod states;
+mod support;
