@@ -1,0 +1,110 @@
+"""The scripts of the Command documents, really run with sh as SSM agents old and new run them."""
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+import unittest
+
+from runbook import document
+
+HOSTILE = ["$(touch MARK)", "`touch MARK`", '"; touch MARK; "', "'; touch MARK; '", "5m\ntouch MARK", "5m; touch MARK", "${IFS}", "--help", "٣m", "\u202e", "&& touch MARK", "| touch MARK", "\\", "{{ Wait }}"]
+
+
+class Scripts(unittest.TestCase):
+    def setUp(self):
+        self.home = tempfile.TemporaryDirectory()
+        self.addCleanup(self.home.cleanup)
+        self.at = pathlib.Path(self.home.name)
+
+    def program(self, name, body):
+        path = self.at / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("#!/bin/sh\n" + body)
+        path.chmod(0o755)
+
+    def run_document(self, name, values, new_agent):
+        content = document(name)
+        values = {key: values.get(key, declared.get("default")) for key, declared in content["parameters"].items()}
+        script = "\n".join(content["mainSteps"][0]["inputs"]["runCommand"])
+        # Nothing of this machine is to be found or written.
+        script = script.replace("/var/lib/hostagent", str(self.at / "state"))
+        env = {"PATH": f"{self.at}/bin:/usr/bin:/bin"}
+        if new_agent:
+            env |= {f"SSM_{key}": value for key, value in values.items()}
+        else:
+            script = re.sub(r"\{\{ (\w+) \}\}", lambda found: values[found.group(1)], script)
+        return subprocess.run(["sh", "-c", script], env=env, cwd=self.at, capture_output=True, text=True, timeout=60)
+
+    def test_every_parameter_refuses_what_could_harm_an_old_agent(self):
+        for name in ("HostAgent-Check", "HostAgent-Restart", "HostAgent-Install"):
+            for key, declared in document(name)["parameters"].items():
+                self.assertEqual(declared["interpolationType"], "ENV_VAR", f"{name} {key}")
+                for value in HOSTILE:
+                    if "allowedValues" in declared:
+                        self.assertNotIn(value, declared["allowedValues"])
+                    else:
+                        self.assertIsNone(re.fullmatch(declared["allowedPattern"].strip("^$"), value, re.A), f"{name} {key} {value!r}")
+
+    def test_in_the_environment_hostile_text_is_inert(self):
+        self.program("hostagent", f'printf "%s\\n" "$@" >>{self.at}/arguments\nexit 2\n')
+        for value in HOSTILE:
+            for name, key in (("HostAgent-Check", "Require"), ("HostAgent-Check", "Strict"), ("HostAgent-Restart", "Wait"), ("HostAgent-Restart", "Repair")):
+                self.run_document(name, {key: value}, True)
+                self.assertFalse((self.at / "MARK").exists(), f"{name} {key} {value!r}")
+        self.assertIn("$(touch MARK)", (self.at / "arguments").read_text())
+
+    def test_exit_codes(self):
+        for code, loose, strict, restart in [(0, 0, 0, 0), (10, 0, 10, 10), (11, 0, 11, 11), (12, 0, 12, 12), (13, 0, 13, 13), (75, 0, 75, 75), (1, 1, 1, 1), (2, 2, 2, 2), (194, 1, 1, 1)]:
+            self.program("hostagent", f"echo page\nexit {code}\n")
+            for new_agent in (False, True):
+                self.assertEqual(self.run_document("HostAgent-Check", {}, new_agent).returncode, loose)
+                self.assertEqual(self.run_document("HostAgent-Check", {"Strict": "yes"}, new_agent).returncode, strict)
+                self.assertEqual(self.run_document("HostAgent-Restart", {}, new_agent).returncode, restart)
+
+    def test_parameters_become_options(self):
+        self.program("hostagent", 'echo "$@"\n')
+        for new_agent in (False, True):
+            said = self.run_document("HostAgent-Restart", {"Repair": "yes", "DryRun": "yes", "Wait": "90s"}, new_agent).stdout
+            self.assertEqual(said, "--format ssm restart --wait 90s --repair --dry-run\n")
+            self.assertEqual(self.run_document("HostAgent-Check", {"Require": "images"}, new_agent).stdout, "--format ssm check --require images\n")
+
+    @unittest.skipIf(any(os.path.exists(f"{at}/hostagent") for at in ("/usr/bin", "/usr/local/bin", "/usr/sbin")), "this machine has hostagent")
+    def test_a_host_without_hostagent_says_so_first(self):
+        for name in ("HostAgent-Check", "HostAgent-Restart"):
+            done = self.run_document(name, {}, True)
+            first, second = done.stdout.splitlines()
+            self.assertEqual((done.returncode, json.loads(second)["verdict"]), (127, "not-installed"))
+            self.assertTrue(first.startswith("NOT INSTALLED: hostagent is not on this host; run the document HostAgent-Install"))
+
+    def install(self, sha, new_agent):
+        return self.run_document("HostAgent-Install", {"PackageUrl": "https://bucket.s3.eu-west-1.amazonaws.com/hostagent.deb?X-Amz-Signature=a%2F", "PackageSha256": sha}, new_agent)
+
+    def test_install_checks_the_hash_first_and_knows_what_it_installed(self):
+        self.program("curl", f'echo curl >>{self.at}/calls\nwhile [ "$1" != --output ]; do shift; done\nprintf package >"$2"\n')
+        self.program("apt-get", f"echo apt >>{self.at}/calls\ntouch {self.at}/there\n")
+        self.program("dpkg", "")
+        self.program("dpkg-query", f"[ ! -e {self.at}/there ] || echo installed 0.1.0-1\n")
+        self.program("systemctl", f'echo "systemctl $1" >>{self.at}/calls\n')
+        self.program("hostagent", "echo hostagent 0.1.0\n")
+        right = hashlib.sha256(b"package").hexdigest()
+        calls = lambda: (self.at / "calls").read_text().split("\n")[:-1]
+        for new_agent in (False, True):
+            for left in ("calls", "there", "state/package.sha256"):
+                (self.at / left).unlink(missing_ok=True)
+            wrong = self.install("0" * 64, new_agent)
+            self.assertEqual((wrong.returncode, calls()), (1, ["curl"]))
+            self.assertIn("nothing was changed", wrong.stdout)
+            done = self.install(right.upper(), new_agent)
+            self.assertEqual((done.returncode, done.stdout.splitlines()[0]), (0, "INSTALLED: hostagent 0.1.0"), done.stderr)
+            self.assertEqual(calls(), ["curl", "curl", "apt", "systemctl enable", "systemctl start"])
+            again = self.install(right, new_agent)
+            self.assertEqual((again.returncode, again.stdout.splitlines()[0]), (0, "ALREADY INSTALLED: hostagent 0.1.0"))
+            self.assertEqual(calls()[5:], ["systemctl enable", "systemctl start"])
+
+
+if __name__ == "__main__":
+    unittest.main()
