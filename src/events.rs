@@ -109,8 +109,18 @@ pub const CONFIGURATION_REFUSED: Known = Known {
 systemctl start hostagent if it does not run. Look: hostagent config show",
 };
 
+pub const CLUSTER_HALTED: Known = Known {
+    id: "5d1f0b7a4c3e4b0c9a8e2f6d7b135a90",
+    name: "cluster-halted",
+    subject: "The cluster was halted by this host",
+    text: "\
+The restart of the ECS agent on this host could not be verified, so hostagent set @HOSTAGENT_PARAMETER@: no host of the
+cluster moves its agent until that is taken away. Mend this host first. Look: hostagent check; hostagent fleet status;
+then hostagent fleet resume",
+};
+
 /// Every one of them.
-pub const TABLE: [Known; 10] = [
+pub const TABLE: [Known; 11] = [
     ENDPOINTS_READY,
     ENDPOINTS_GONE,
     RESTART_BEGUN,
@@ -121,6 +131,7 @@ pub const TABLE: [Known; 10] = [
     REFUSED,
     BLOCKED,
     CONFIGURATION_REFUSED,
+    CLUSTER_HALTED,
 ];
 
 /// The event of this name.

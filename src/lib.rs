@@ -14,6 +14,7 @@
 //! | [`verify`] | before and after → whether it moved, and moved nothing else |
 //! | [`flow`], [`progress`] | the one place that runs all of it, and what a run tells meanwhile |
 //! | [`watch`] | the service: its states, its waits, what it tells systemd |
+//! | [`fleet`] | many hosts: asked through SSM, moved by its runbook, reported on |
 //! | [`report`] | results as text for people, as JSON, and in the size SSM shows |
 //! | [`cli`] | the command line, one file a command |
 //! | [`logging`], [`events`], [`text`] | events to stderr or the journal, and which matter; text from outside made harmless |
@@ -29,6 +30,7 @@ pub mod config;
 pub mod decide;
 pub mod events;
 pub mod facts;
+pub mod fleet;
 pub mod flow;
 pub mod logging;
 pub mod observe;

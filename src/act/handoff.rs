@@ -28,8 +28,15 @@ const RESPAWNS: u32 = 4;
 /// Run directories kept for reading afterwards.
 const KEPT_RUNS: usize = 20;
 /// What a worker needs of the caller's environment. Nothing secret: a unit's environment can be read by anyone.
-const PASSED_ON: &[&str] =
-    &["PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_ECS", "RUST_BACKTRACE"];
+const PASSED_ON: &[&str] = &[
+    "PATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_ECS",
+    "AWS_ENDPOINT_URL_SSM",
+    "RUST_BACKTRACE",
+];
 
 /// Why a run could not be handed off or followed.
 #[derive(Debug, thiserror::Error)]

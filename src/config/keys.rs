@@ -73,6 +73,10 @@ pub(super) const KEYS: &[Key] = keys! {
     watch.pause_file, "an absolute path", v::path;
     watch.metrics_file, "an absolute path, or \"\" for none", v::optional_path;
     watch.inventory, "\"auto\", \"off\" or an absolute path", v::inventory;
+    fleet.brake, "\"required\", \"if-available\" or \"off\"", v::brake;
+    fleet.calendars, "a list of at most 10 names or ARNs of Change Calendars", v::calendars;
+    fleet.compliance, "true or false", v::boolean;
+    fleet.rollout_role, "the ARN of an IAM role, or \"\" for the host's own rights", v::optional_role;
     paths.state_dir, "an absolute path", v::path;
     paths.runtime_dir, "an absolute path", v::path;
 };
@@ -108,7 +112,7 @@ mod tests {
         assert_eq!(table, fields);
         assert_eq!(
             sections().collect::<Vec<_>>(),
-            ["agent", "docker", "network", "instance", "confirm", "restart", "watch", "paths"]
+            ["agent", "docker", "network", "instance", "confirm", "restart", "watch", "fleet", "paths"]
         );
     }
 }

@@ -32,6 +32,8 @@ pub struct Settings {
     /// Requests of an older version, taken up after an upgrade, have none.
     #[serde(default)]
     pub watch: WatchSettings,
+    #[serde(default)]
+    pub fleet: FleetSettings,
     pub paths: PathSettings,
 }
 
@@ -115,6 +117,17 @@ pub enum OnReady {
     Rollout,
 }
 
+/// Whether the brakes of the fleet have to be read before the agent is moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Brake {
+    /// A brake that cannot be read holds the host.
+    Required,
+    /// One that cannot be read is told and passed over; one that is set always holds.
+    IfAvailable,
+    Off,
+}
+
 /// Where the service writes custom inventory for the SSM agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", from = "String")]
@@ -170,13 +183,32 @@ impl Default for WatchSettings {
         Self {
             on_ready: OnReady::Restart,
             splay_max_s: 1_800,
-            settled_interval_s: 300,
+            settled_interval_s: 360,
             window: Vec::new(),
             hooks_dir: "/etc/hostagent/hooks.d".into(),
             pause_file: "/run/hostagent/pause".into(),
             metrics_file: None,
             inventory: Inventory::Auto,
         }
+    }
+}
+
+/// What this host has to do with the others of its cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FleetSettings {
+    pub brake: Brake,
+    /// Change Calendars of SSM, by name or ARN: all of them have to be open.
+    pub calendars: Vec<String>,
+    /// Whether the service tells SSM Compliance how the host stands.
+    pub compliance: bool,
+    /// ARN of the role that the runbook is started with; without one it has this host's rights.
+    pub rollout_role: Option<String>,
+}
+
+impl Default for FleetSettings {
+    fn default() -> Self {
+        Self { brake: Brake::IfAvailable, calendars: Vec::new(), compliance: false, rollout_role: None }
     }
 }
 
@@ -222,6 +254,7 @@ impl Default for Settings {
                 cool_down_s: 3_600,
             },
             watch: WatchSettings::default(),
+            fleet: FleetSettings::default(),
             paths: PathSettings { state_dir: "/var/lib/hostagent".into(), runtime_dir: "/run/hostagent".into() },
         }
     }

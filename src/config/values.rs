@@ -1,6 +1,6 @@
 //! From TOML values to checked ones. Each function says what it found when that is not allowed.
 
-use super::{Inventory, OnReady, Window};
+use super::{Brake, Inventory, OnReady, Window};
 use crate::text;
 use ipnet::IpNet;
 use std::{
@@ -94,6 +94,37 @@ pub(super) fn on_ready(value: &Value<'_>) -> Parsed<OnReady> {
         "restart" => Ok(OnReady::Restart),
         "report" => Ok(OnReady::Report),
         "rollout" => Ok(OnReady::Rollout),
+        _ => found(value, ""),
+    }
+}
+
+pub(super) fn brake(value: &Value<'_>) -> Parsed<Brake> {
+    match string(value)? {
+        "required" => Ok(Brake::Required),
+        "if-available" => Ok(Brake::IfAvailable),
+        "off" => Ok(Brake::Off),
+        _ => found(value, ""),
+    }
+}
+
+/// As SSM names documents, or their ARNs.
+pub(super) fn calendars(value: &Value<'_>) -> Parsed<Vec<String>> {
+    list(value, 10, |item| {
+        let text = string(item)?;
+        let fits = |c: char| c.is_ascii_alphanumeric() || "_.-:/".contains(c);
+        if (3..=400).contains(&text.len()) && text.chars().all(fits) { Ok(text.into()) } else { found(item, "") }
+    })
+}
+
+/// `arn:aws:iam::123456789012:role/NAME`, as the runbook takes it.
+pub(super) fn optional_role(value: &Value<'_>) -> Parsed<Option<String>> {
+    let text = string(value)?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || "+=,.@_/:-".contains(c);
+    match text.split_once(":role/") {
+        _ if text.is_empty() => Ok(None),
+        Some((head, name)) if head.starts_with("arn:") && head.contains(":iam::") && !name.is_empty() => {
+            if text.len() <= 600 && text.chars().all(fits) { Ok(Some(text.into())) } else { found(value, "") }
+        }
         _ => found(value, ""),
     }
 }

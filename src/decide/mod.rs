@@ -2,6 +2,7 @@
 //!
 //! Pure: no clock, no I/O. Time is an input.
 
+pub mod brake;
 mod confirm;
 mod history;
 mod needs;

@@ -1,7 +1,7 @@
 //! The permission to act: the one key that `act` takes.
 
 use super::confirm::{Round, confirm};
-use super::{Decision, History, Method, Plan, Policy, Reason, decide};
+use super::{Decision, History, Plan, Policy, Reason, decide};
 use crate::assess::{Assessment, PathMap, Severity, assess};
 use crate::config::Settings;
 use crate::facts::Observation;
@@ -88,7 +88,7 @@ pub fn permit(ask: &Ask<'_>) -> Result<Permit, Decision> {
         return Err(Decision::Refuse { reasons: hold });
     }
     // Starting a dead or unsupervised agent is not a move: it rests on what `decide` asks for and on no more.
-    if !matches!(plan.method, Method::StartUnit { .. } | Method::DockerStart { .. }) {
+    if plan.method.moves() {
         settled_on(&plan, ask, &assessment)?;
     }
     Ok(Permit { plan, repair, before: Box::new(ask.fresh.clone()), issued_at: ask.now })

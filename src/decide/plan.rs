@@ -57,6 +57,13 @@ pub enum Method {
     DockerStart { container_id: String },
 }
 
+impl Method {
+    /// Whether it interrupts an agent that works, and does not only start one that is down.
+    pub fn moves(&self) -> bool {
+        matches!(self, Method::RestartUnit { .. } | Method::DockerRestart { .. })
+    }
+}
+
 /// A restart or a repair, ready to be carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {

@@ -4,10 +4,12 @@
 //! never an empty list, a `false` or a "no": the rules treat the two apart.
 
 mod agent;
+mod fleet;
 mod host;
 mod network;
 
 pub use agent::*;
+pub use fleet::*;
 pub use host::*;
 pub use network::*;
 

@@ -2,6 +2,7 @@
 //!
 //! [`check`] stops after decide; [`restart`] goes through, in the worker that the command handed off to.
 
+mod brakes;
 mod confirm;
 mod recover;
 mod restart;

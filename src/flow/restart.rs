@@ -1,7 +1,7 @@
 //! The run of a restart or repair, from the lock to the proof.
 
 use super::{
-    Run, SavedIntent, confirm, decide_here, history,
+    Run, SavedIntent, brakes, confirm, decide_here, history,
     recover::{self, Recovered},
     unreadable,
 };
@@ -61,12 +61,14 @@ async fn move_over(run: &Run<'_>) -> RunResult {
         Decision::Repair { plan } if run.allow_repair => plan,
         _ => return run.ended(decision, Some(first)),
     };
-    let rounds = match &plan.method {
-        Method::RestartUnit { .. } | Method::DockerRestart { .. } => confirm::confirm(run, &first).await,
-        // Nothing that works is interrupted by a start: there is no endpoint to wait for.
-        Method::StartUnit { .. } | Method::DockerStart { .. } => Vec::new(),
-    };
+    // Nothing that works is interrupted by a start: there is no endpoint to wait for, and no brake to ask.
+    let rounds = if plan.method.moves() { confirm::confirm(run, &first).await } else { Vec::new() };
     confirm::settle(run).await;
+    if plan.method.moves()
+        && let Err(decision) = brakes::held(run, &first).await
+    {
+        return run.ended(decision, Some(first));
+    }
     let (fresh, _) = run.look().await;
     let permit = match history(run.settings) {
         Err(error) => Err(Decision::Unknown { reasons: vec![unreadable(&error)] }),
@@ -209,6 +211,11 @@ pub(super) async fn finish(
     let mut alarms: Vec<String> = Vec::new();
     let mut back = wait_until_back(run, &saved, trouble.is_some()).await;
     let mut why = trouble.unwrap_or_else(|| format!("it is not back after {} s", plan.deadline_s));
+    // Before it is mended, which takes time in which others would act.
+    let mut halted = back != Back::Connected && !saved.record.repair;
+    if halted {
+        brakes::halt(run, &saved.before, &format!("the ECS agent of this host was restarted and {why}")).await;
+    }
     for attempt in 1..=STARTS_AGAIN {
         if back != Back::Down {
             break;
@@ -254,6 +261,17 @@ pub(super) async fn finish(
     let ok = outcome.verified && back == Back::Connected;
     run.tell(Event::Verified { ok });
     announce(run, &saved, &outcome, &outage, back, ok);
+    halted |= ok || saved.record.repair;
+    if !halted {
+        let failed: Vec<&str> =
+            outcome.checks.iter().filter(|c| c.ok != Some(true)).map(|check| check.name.as_str()).collect();
+        brakes::halt(
+            run,
+            &saved.before,
+            &format!("the restart of its ECS agent is not verified: {}", failed.join(", ")),
+        )
+        .await;
+    }
     if let Err(error) = complete(run, &saved, if ok { RecordedOutcome::Verified } else { RecordedOutcome::NotVerified })
     {
         alarms.push(format!("the restart was made and its record could not be completed: {error}"));

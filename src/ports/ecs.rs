@@ -1,22 +1,14 @@
 //! The ECS control plane, asked with the instance role over a connection of its own.
 
 use super::{
-    ControlPlane, imds,
-    words::{Span, chain, excerpt, root},
+    ControlPlane, aws,
+    words::{Span, excerpt},
 };
 use crate::facts::{Discovery, Missing};
 use async_trait::async_trait;
-use aws_config::{
-    BehaviorVersion, Region, default_provider::credentials::DefaultCredentialsChain, provider_config::ProviderConfig,
-    retry::RetryConfig, timeout::TimeoutConfig,
-};
 use aws_sdk_ecs::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
-};
-use aws_smithy_http_client::{
-    Builder as HttpBuilder,
-    tls::{Provider, rustls_provider::CryptoMode},
 };
 use hyper::Uri;
 use std::time::Duration;
@@ -40,28 +32,9 @@ impl EcsControlPlane {
     }
 
     async fn client(&self, region: &str) -> Result<Client> {
-        let region = Region::new(region.to_owned());
-        let metadata = imds::client(&self.imds, self.deadline)
+        let config = aws::of_host(&self.imds, region, self.deadline, 2)
+            .await
             .map_err(|why| Missing::new(format!("instance metadata ({})", self.imds), why, "correct instance.imds"))?;
-        // No pool is shared with anything, so the connection is fresh and takes the path a new agent would.
-        let http = HttpBuilder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-        let provider =
-            ProviderConfig::without_region().with_region(Some(region.clone())).with_http_client(http.clone());
-        let credentials = DefaultCredentialsChain::builder()
-            .configure(provider)
-            .imds_client(metadata)
-            .region(region.clone())
-            .build()
-            .await;
-        let timeouts = TimeoutConfig::builder().operation_timeout(self.deadline).connect_timeout(self.deadline).build();
-        let config = aws_config::defaults(BehaviorVersion::latest())
-            .region(region)
-            .http_client(http)
-            .credentials_provider(credentials)
-            .retry_config(RetryConfig::standard().with_max_attempts(2))
-            .timeout_config(timeouts)
-            .load()
-            .await;
         Ok(Client::new(&config))
     }
 
@@ -75,7 +48,7 @@ impl EcsControlPlane {
             .container_instance(container_instance_arn)
             .send()
             .await
-            .map_err(|error| missing(region, error_words(&error), error_hint(&error)))?;
+            .map_err(|error| missing(region, aws::words(&error, "ECS"), error_hint(&error)))?;
         let host = |field: &str, url: Option<&str>| {
             let url = url.unwrap_or_default();
             host_of(url).ok_or_else(|| {
@@ -124,38 +97,6 @@ async fn roots_exist() -> Result<()> {
     }
 }
 
-fn error_words<E, R>(error: &SdkError<E, R>) -> String
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug + 'static,
-{
-    match error {
-        SdkError::ServiceError(context) => {
-            let meta = context.err().meta();
-            match (meta.code(), meta.message()) {
-                (Some(code), Some(message)) => format!("{code}: {message}"),
-                (Some(code), None) => code.to_owned(),
-                _ => format!("the answer is not one of ECS: {}", chain(context.err())),
-            }
-        }
-        SdkError::TimeoutError(_) => "no answer in time".into(),
-        SdkError::ResponseError(_) => format!("the answer is not one of ECS: {}", root(error)),
-        error if lacks_credentials(error) => {
-            // The rest of the text lists every provider that was tried.
-            let text = root(error);
-            let first = text.lines().next().unwrap_or_default().trim_end_matches(" Attempted:");
-            format!("there are no AWS credentials to ask with: {first}")
-        }
-        SdkError::DispatchFailure(_) => format!("no connection: {}", root(error)),
-        error => chain(error).replace('\n', " "),
-    }
-}
-
-/// The SDK has no variant for it: the failure of its chain of providers is text.
-fn lacks_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
-    chain(error).contains("credential")
-}
-
 fn error_hint<E, R>(error: &SdkError<E, R>) -> String
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -163,15 +104,14 @@ where
 {
     match error {
         SdkError::ResponseError(_) => ANSWER_HINT.into(),
-        error if lacks_credentials(error) => "give the instance a role, or credentials in the environment".into(),
+        error if aws::lacks_credentials(error) => "give the instance a role, or credentials in the environment".into(),
         SdkError::ServiceError(context) => match context.err().meta().code().unwrap_or_default() {
             code if code.starts_with("AccessDenied") => {
                 format!("allow {ACTION} in the instance role, and in the policy of the ecs endpoint")
             }
-            "UnrecognizedClientException"
-            | "InvalidClientTokenId"
-            | "ExpiredTokenException"
-            | "InvalidSignatureException" => "see the instance role's credentials and this host's clock".into(),
+            code if aws::is_about_credentials(code) => {
+                "see the instance role's credentials and this host's clock".into()
+            }
             "" => ANSWER_HINT.into(),
             _ => String::new(),
         },

@@ -9,8 +9,10 @@ use crate::facts::{
     Systemd, Task, Workload,
 };
 use async_trait::async_trait;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
+pub mod aws;
 pub mod docker;
 pub mod ecs;
 pub mod events;
@@ -136,6 +138,36 @@ pub trait ControlPlane: Send + Sync {
     ) -> Result<Discovery>;
 }
 
+/// The fleet this host is one of, as its role may see it through SSM.
+#[async_trait]
+pub trait Fleet: Send + Sync {
+    /// The value of a parameter; `None` when there is none.
+    async fn parameter(&self, region: &str, name: &str) -> Result<Option<String>>;
+    /// Writes a parameter, unless it is there already.
+    async fn put_parameter_once(&self, region: &str, name: &str, value: &str, description: &str) -> Result<()>;
+    /// Whether all of these Change Calendars are open now.
+    async fn is_open(&self, region: &str, calendars: &[String]) -> Result<bool>;
+    /// Starts a runbook; the execution's ID. The same `token`, a UUID, starts it once, whichever host comes first.
+    async fn start_runbook(
+        &self,
+        region: &str,
+        document: &str,
+        parameters: &BTreeMap<String, Vec<String>>,
+        token: &str,
+    ) -> Result<String>;
+    /// Writes the one compliance item of this instance.
+    async fn put_compliance(&self, region: &str, item: &ComplianceItem) -> Result<()>;
+}
+
+/// What SSM Compliance shows of this instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComplianceItem {
+    pub instance_id: String,
+    pub compliant: bool,
+    pub title: String,
+    pub details: BTreeMap<String, String>,
+}
+
 /// Every port, as one look needs them.
 #[derive(Clone)]
 pub struct Ports {
@@ -148,6 +180,7 @@ pub struct Ports {
     pub sockets: Arc<dyn SocketTable>,
     pub nat: Arc<dyn Nat>,
     pub control_plane: Arc<dyn ControlPlane>,
+    pub fleet: Arc<dyn Fleet>,
 }
 
 impl Ports {
@@ -167,6 +200,7 @@ impl Ports {
             sockets: Arc::new(sockets::KernelSockets::new(LOCAL)),
             nat: Arc::new(iptables::IptablesNat::new(settings.agent.credentials_port, LOCAL)),
             control_plane: Arc::new(ecs::EcsControlPlane::new(&settings.instance.imds, Duration::from_secs(10))),
+            fleet: Arc::new(aws::host::HostFleet::new(&settings.instance.imds, Duration::from_secs(10))),
         }
     }
 }

@@ -45,7 +45,14 @@ impl Render for CheckReport {
             entry
         });
         let agent = &self.agent;
-        let facts = [("version", &agent.version), ("cluster", &agent.cluster), ("instance", &agent.instance)];
+        let version = Some(env!("CARGO_PKG_VERSION").to_owned());
+        let facts = [
+            ("version", &agent.version),
+            ("cluster", &agent.cluster),
+            ("instance", &agent.instance),
+            ("zone", &agent.zone),
+            ("hostagent", &version),
+        ];
         Summary {
             facts: facts.into_iter().filter_map(|(key, fact)| Some((key, brief(fact.as_deref()?)))).collect(),
             lists: vec![

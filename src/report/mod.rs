@@ -3,6 +3,8 @@
 //! Renders what it is given and decides nothing: verdicts and exit codes come with the views of [`model`].
 
 mod event;
+mod fleet;
+mod fleet_rollout;
 mod human;
 mod human_restart;
 pub mod inventory;
@@ -10,12 +12,15 @@ pub mod json;
 mod look;
 pub mod metrics;
 mod model;
+pub mod page;
 mod progress;
 pub mod ssm;
 mod status;
 mod steps;
 mod words;
 
+pub use fleet::{FleetCheckReport, ZoneView};
+pub use fleet_rollout::{BrakesReport, DocumentView, DocumentsReport, RolloutReport};
 pub use look::Look;
 pub use model::*;
 pub use progress::step_words;

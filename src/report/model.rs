@@ -40,6 +40,12 @@ pub enum Word {
     Repaired,
     /// `restart`: carried out, and not all of it could be proved.
     NotVerified,
+    /// `fleet`: what was asked for is done.
+    Done,
+    /// `fleet`: a rollout goes on.
+    UnderWay,
+    /// `fleet`: nothing further is moved.
+    Halted,
 }
 
 /// `hostagent check`
@@ -127,6 +133,8 @@ pub struct AgentView {
     pub container_instance: Option<String>,
     pub instance: Option<String>,
     pub region: Option<String>,
+    /// Availability zone.
+    pub zone: Option<String>,
     /// When the agent would move by itself at the latest, in words.
     pub converges: Option<String>,
 }

@@ -22,14 +22,17 @@ impl Word {
             Word::Moved => "MOVED",
             Word::Repaired => "REPAIRED",
             Word::NotVerified => "NOT VERIFIED",
+            Word::Done => "DONE",
+            Word::UnderWay => "UNDER WAY",
+            Word::Halted => "HALTED",
         }
     }
 
     pub(super) fn tone(self) -> Tone {
         match self {
-            Word::Settled | Word::Moved | Word::Repaired => Tone::Good,
-            Word::Restart | Word::Waiting | Word::Spent | Word::Busy | Word::Unknown => Tone::Warn,
-            Word::Repair | Word::Refuse | Word::Broken | Word::NotVerified => Tone::Bad,
+            Word::Settled | Word::Moved | Word::Repaired | Word::Done => Tone::Good,
+            Word::Restart | Word::Waiting | Word::Spent | Word::Busy | Word::Unknown | Word::UnderWay => Tone::Warn,
+            Word::Repair | Word::Refuse | Word::Broken | Word::NotVerified | Word::Halted => Tone::Bad,
         }
     }
 

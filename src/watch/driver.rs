@@ -101,6 +101,8 @@ pub(super) struct Driver {
     pub(super) record_trouble: Option<String>,
     pub(super) config_trouble: Option<String>,
     pub(super) said: String,
+    /// The verdict that SSM Compliance was last told.
+    complied: Option<String>,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -134,6 +136,7 @@ pub async fn watch(source: Source, settings: Settings, verbosity: u8) -> Result<
         record_trouble: None,
         config_trouble: None,
         said: String::new(),
+        complied: None,
     };
     driver.remember()?;
     // What is under way when the service stops is dropped with the set.
@@ -236,6 +239,8 @@ impl Driver {
             let _ = messages.send(match errand {
                 Errand::Look { .. } => Message::LookLost(error.to_string()),
                 Errand::Run { .. } | Errand::Rejoin { .. } => Message::Told(Told::Lost(error.to_string())),
+                Errand::Rollout { .. } => Message::Told(Told::Rollout(Err(error.to_string()))),
+                Errand::Comply { .. } => Message::Told(Told::Complied(Err(error.to_string()))),
             });
         })
     }
@@ -286,6 +291,11 @@ impl Driver {
             }
             Some(Doing::Restart) => self.hand_off(false),
             Some(Doing::TakeUp) => self.hand_off(true),
+            Some(Doing::StartRollout) => {
+                if let Some(endpoints) = self.saved.state.phase.endpoints().cloned() {
+                    self.send_out(Errand::Rollout { settings: self.settings.clone(), endpoints });
+                }
+            }
         }
     }
 
@@ -365,6 +375,10 @@ impl Driver {
             }
             Message::Told(Told::Ended(result)) => self.ended(*result),
             Message::Told(Told::Lost(why)) => self.step(&Input::RunLost { why }),
+            Message::Told(Told::Rollout(answer)) => self.step(&Input::Rollout(answer)),
+            Message::Told(Told::Complied(Ok(()))) => {}
+            // Told anew when the verdict changes; the role may well not allow it.
+            Message::Told(Told::Complied(Err(why))) => tracing::info!("SSM Compliance was not told: {why}"),
         }
     }
 
@@ -387,6 +401,7 @@ impl Driver {
             self.note(Kind::Started, "this is another instance: starting with a clean memory");
         }
         self.saved.decision = Some(decision.clone());
+        self.comply(&decision);
         let lead = Lead::from(&assessment);
         self.step(&Input::Looked { decision, ttl_s, instance_id: assessment.instance_id, lead });
         // A step may have asked for another look sooner.
@@ -394,6 +409,18 @@ impl Driver {
         self.plan_next_look();
         self.look_at = self.look_at.min(asked);
         self.publish();
+    }
+
+    /// Tells SSM Compliance, when the verdict is another one.
+    fn comply(&mut self, decision: &Decision) {
+        let verdict = decision.word().to_owned();
+        if !self.settings.fleet.compliance || self.complied.as_ref() == Some(&verdict) {
+            return;
+        }
+        let (settings, says) = (self.settings.clone(), words::why(decision));
+        let compliant = *decision == Decision::Settled;
+        self.send_out(Errand::Comply { settings, compliant, verdict: verdict.clone(), says });
+        self.complied = Some(verdict);
     }
 
     /// What others are told of a look, and the time on the public path up to it.

@@ -11,6 +11,7 @@ use crate::{
     assess,
     catalog::Requirement,
     config::Settings,
+    decide::EndpointSet,
     facts::NameFact,
     flow::{self, Check},
     observe,
@@ -44,6 +45,10 @@ pub enum Errand {
     Look { settings: Settings, only: Option<Vec<NameFact>> },
     /// Hand a run off and follow it. `program` is the worker's.
     Run { settings: Settings, program: PathBuf, job: Job },
+    /// Start the cluster's runbook for these endpoints, or join it.
+    Rollout { settings: Settings, endpoints: EndpointSet },
+    /// Tell SSM Compliance how this host stands.
+    Comply { settings: Settings, compliant: bool, verdict: String, says: String },
     /// Follow a run that an earlier service handed off.
     Rejoin { settings: Settings, run: String },
 }
@@ -61,6 +66,8 @@ pub enum Told {
     Progress(Box<Progress>),
     Ended(Box<RunResult>),
     Lost(String),
+    Rollout(Result<String, String>),
+    Complied(Result<(), String>),
 }
 
 /// Why it did not come to its end.
@@ -100,7 +107,9 @@ pub(super) async fn elsewhere(errand: &Errand, verbosity: u8, mut tell: impl FnM
         if status.success() { Ok(()) } else { Err(ErrandError::Ended(status)) }
     };
     match errand {
-        Errand::Look { .. } => timeout(LOOK, talk).await.unwrap_or(Err(ErrandError::TooLong)),
+        Errand::Look { .. } | Errand::Rollout { .. } | Errand::Comply { .. } => {
+            timeout(LOOK, talk).await.unwrap_or(Err(ErrandError::TooLong))
+        }
         // Following a run is bounded by how long it may take.
         Errand::Run { .. } | Errand::Rejoin { .. } => talk.await,
     }
@@ -112,6 +121,13 @@ pub async fn here(errand: Errand, mut tell: impl FnMut(Told)) {
         Errand::Look { settings, only } => tell(look(&settings, only).await),
         Errand::Run { settings, program, job } => work::run(&settings, &program, job, tell).await,
         Errand::Rejoin { settings, run } => work::rejoin(&settings, &run, tell).await,
+        Errand::Rollout { settings, endpoints } => {
+            tell(Told::Rollout(work::roll_out(&settings, &endpoints).await.map_err(|missing| missing.to_string())));
+        }
+        Errand::Comply { settings, compliant, verdict, says } => {
+            let done = work::comply(&settings, compliant, verdict, says).await;
+            tell(Told::Complied(done.map_err(|missing| missing.to_string())));
+        }
     }
 }
 

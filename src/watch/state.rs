@@ -29,6 +29,9 @@ pub struct State {
     pub not_before_ms: u64,
     /// Where the names led while the agent was on the endpoints, empty for elsewhere; `None` until it was seen so.
     pub led: Option<EndpointSet>,
+    /// The runbook that was started, or joined, for a set of endpoints: its execution's ID.
+    #[serde(default)]
+    pub rollout: Option<(EndpointSet, String)>,
     /// Since when the agent has been seen without a connection that it needs, in milliseconds since boot.
     pub gap_since_ms: Option<u64>,
 }
@@ -149,6 +152,8 @@ pub enum Input {
     RunLost {
         why: String,
     },
+    /// The runbook was started, or why not.
+    Rollout(Result<String, String>),
     /// An interrupted run was found, and nobody is at it.
     Interrupted {
         run: String,
@@ -180,6 +185,8 @@ pub enum Doing {
     /// Hand off a run that finishes an interrupted one and does no more.
     TakeUp,
     AskHooks,
+    /// Start the cluster's runbook, or join it.
+    StartRollout,
     /// Look at the host soon.
     Look,
 }
@@ -204,6 +211,8 @@ pub enum Kind {
     /// They answer with other ones, or with none.
     EndpointsGone,
     Ready,
+    /// The cluster's runbook was started or joined, or could not be.
+    Rollout,
     /// What holds the restart up.
     Waiting,
     Vetoed,
@@ -235,6 +244,7 @@ impl Kind {
             Kind::EndpointsFound => "endpoints_found",
             Kind::EndpointsGone => "endpoints_gone",
             Kind::Ready => "ready",
+            Kind::Rollout => "rollout",
             Kind::Waiting => "waiting",
             Kind::Vetoed => "vetoed",
             Kind::Acting => "acting",

@@ -80,6 +80,7 @@ pub fn step(state: &State, input: &Input, moment: &Moment, policy: &Policy) -> (
             effects.doing = Some(Doing::Look);
         }
         Input::RunLost { .. } => {}
+        Input::Rollout(answer) => asked(&mut next, &mut effects, answer, moment),
         Input::Interrupted { run } => {
             if !next.phase.at_work() && next.may_take_up(moment.up_ms) {
                 effects.note(Kind::Acting, format!("run {run} was interrupted; finishing it"));
@@ -203,8 +204,10 @@ fn agreed(
             return;
         }
         Phase::Ready { endpoints } if endpoints == found => {
-            if policy.on_ready == OnReady::Restart {
-                ready(next, effects, found, moment, policy);
+            match policy.on_ready {
+                OnReady::Restart => ready(next, effects, found, moment, policy),
+                OnReady::Rollout => roll_out(next, effects, moment),
+                OnReady::Report => {}
             }
             return;
         }
@@ -235,6 +238,9 @@ fn ready(next: &mut State, effects: &mut Effects, found: &EndpointSet, moment: &
     if policy.on_ready != OnReady::Restart {
         effects.note(Kind::Ready, words::left_to_others(policy.on_ready));
         next.phase = Phase::Ready { endpoints: found.clone() };
+        if policy.on_ready == OnReady::Rollout {
+            roll_out(next, effects, moment);
+        }
         return;
     }
     let wait = splay::splay(next.instance_id.as_deref().unwrap_or_default(), found, policy.splay_max);
@@ -246,6 +252,33 @@ fn ready(next: &mut State, effects: &mut Effects, found: &EndpointSet, moment: &
         agrees: true,
         hold: Hold::Splay,
     };
+}
+
+/// Has the cluster's runbook started for these endpoints, unless that was done.
+fn roll_out(next: &State, effects: &mut Effects, moment: &Moment) {
+    let Phase::Ready { endpoints } = &next.phase else { return };
+    let done = next.rollout.as_ref().is_some_and(|(set, _)| set == endpoints);
+    if !done && moment.up_ms >= next.not_before_ms {
+        effects.doing = Some(Doing::StartRollout);
+    }
+}
+
+/// What came of asking for the runbook.
+fn asked(next: &mut State, effects: &mut Effects, answer: &Result<String, String>, moment: &Moment) {
+    // Something else has happened meanwhile: the next "ready" asks again.
+    let Phase::Ready { endpoints } = &next.phase else { return };
+    let endpoints = endpoints.clone();
+    match answer {
+        Ok(id) => {
+            (next.failures, next.not_before_ms) = (0, 0);
+            effects.note(Kind::Rollout, format!("the cluster's rollout moves this host: execution {id}"));
+            next.rollout = Some((endpoints, id.clone()));
+        }
+        Err(why) => {
+            next.back_off(moment.up_ms);
+            effects.note(Kind::Rollout, format!("the cluster's rollout could not be started: {why}"));
+        }
+    }
 }
 
 /// What stands between "ready" and the restart: splay, pause, window, the last look, hooks; in this order.

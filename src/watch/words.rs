@@ -94,9 +94,7 @@ pub fn span(duration: Duration) -> String {
 
 pub(super) fn left_to_others(on_ready: OnReady) -> String {
     match on_ready {
-        OnReady::Rollout => "ready; on_ready = \"rollout\": the restart comes from the cluster's runbook; nothing is \
-                             touched from here"
-            .into(),
+        OnReady::Rollout => "ready; on_ready = \"rollout\": the cluster's runbook moves this host".into(),
         _ => "ready; on_ready = \"report\": nothing is touched; hostagent restart moves the agent".into(),
     }
 }

@@ -4,11 +4,14 @@ use super::{errand::Told, state::RunEnd, words};
 use crate::{
     act::handoff::{self, Job},
     config::Settings,
-    decide::exit,
-    ports::{Ports, systemd},
+    decide::{EndpointSet, exit},
+    facts::Missing,
+    fleet::{documents::ROLLOUT, rollout},
+    ports::{ComplianceItem, Ports, systemd},
     progress::{Progress, RunResult},
+    text::cut,
 };
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 /// Hands a run off and follows it.
 pub(super) async fn run(settings: &Settings, program: &Path, job: Job, mut tell: impl FnMut(Told)) {
@@ -41,6 +44,33 @@ async fn follow(handoff: handoff::Handoff, ports: &Ports, settings: &Settings, m
         Ok(result) => Told::Ended(Box::new(result)),
         Err(error) => Told::Lost(error.to_string()),
     });
+}
+
+/// Starts the cluster's runbook, or joins the execution that another host started for the same endpoints; its ID.
+pub(super) async fn roll_out(settings: &Settings, endpoints: &EndpointSet) -> Result<String, Missing> {
+    let ports = Ports::of_this_host(settings);
+    let (instance, agent) = tokio::try_join!(ports.metadata.instance(), ports.introspect.metadata())?;
+    let cluster = agent.cluster.rsplit('/').next().unwrap_or_default();
+    let mut parameters = BTreeMap::from([("Cluster".to_owned(), vec![cluster.to_owned()])]);
+    if let Some(role) = &settings.fleet.rollout_role {
+        parameters.insert("AutomationAssumeRole".to_owned(), vec![role.clone()]);
+    }
+    let token = rollout::token(cluster, endpoints);
+    ports.fleet.start_runbook(&instance.region, ROLLOUT, &parameters, &token).await
+}
+
+/// Tells SSM Compliance.
+pub(super) async fn comply(settings: &Settings, compliant: bool, verdict: String, says: String) -> Result<(), Missing> {
+    let ports = Ports::of_this_host(settings);
+    let instance = ports.metadata.instance().await?;
+    let details = BTreeMap::from([
+        ("Verdict".to_owned(), verdict),
+        ("Says".to_owned(), cut(&says, 1_000).into_owned()),
+        ("HostagentVersion".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+    ]);
+    let title = "The ECS agent reaches AWS through VPC endpoints".to_owned();
+    let item = ComplianceItem { instance_id: instance.instance_id, compliant, title, details };
+    ports.fleet.put_compliance(&instance.region, &item).await
 }
 
 /// A run's result as the states know it.

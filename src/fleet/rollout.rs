@@ -1,0 +1,329 @@
+//! A rollout: the parameters of its runbook, and what the runbook says of itself as it goes.
+
+use crate::{
+    decide::EndpointSet,
+    facts::{Execution, ExecutionStatus, Targets},
+    text::clean,
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, time::Duration};
+
+/// How the runbook says that it was not the first.
+pub const RIVAL: &str = "another rollout for the same hosts is under way";
+
+/// What a rollout is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    pub targets: Targets,
+    /// The most hosts of a zone at once, in percent: 1 to 100.
+    pub zone_share: u8,
+    /// Each wave is at most so many times the one before: 2 to 10.
+    pub growth: u8,
+    /// Between two waves; at most an hour.
+    pub pause: Duration,
+    /// How long a host waits for its tasks that are between two states.
+    pub wait: Duration,
+    pub calendars: Vec<String>,
+    pub alarms: Vec<String>,
+    pub approvers: Vec<String>,
+    /// SNS topic that is told of the approval wanted.
+    pub approval_topic: Option<String>,
+    /// The role Automation acts with; the caller's own rights if there is none.
+    pub role: Option<String>,
+}
+
+impl Plan {
+    /// With the runbook's own defaults.
+    pub fn new(targets: Targets) -> Self {
+        Self {
+            targets,
+            zone_share: 10,
+            growth: 4,
+            pause: Duration::from_secs(60),
+            wait: Duration::from_secs(300),
+            calendars: Vec::new(),
+            alarms: Vec::new(),
+            approvers: Vec::new(),
+            approval_topic: None,
+            role: None,
+        }
+    }
+
+    /// As the runbook takes them. What is empty is left to its defaults.
+    pub fn parameters(&self) -> BTreeMap<String, Vec<String>> {
+        let mut parameters = BTreeMap::new();
+        let mut set = |name: &str, values: Vec<String>| {
+            if values.iter().any(|value| !value.is_empty()) {
+                parameters.insert(name.to_owned(), values);
+            }
+        };
+        match &self.targets {
+            Targets::Cluster(name) => set("Cluster", vec![name.clone()]),
+            Targets::Tag { key, value } => {
+                set("TagKey", vec![key.clone()]);
+                set("TagValue", vec![value.clone()]);
+            }
+            Targets::Instances(ids) => set("InstanceIds", ids.clone()),
+        }
+        set("ZoneShare", vec![self.zone_share.to_string()]);
+        set("Growth", vec![self.growth.to_string()]);
+        set("Pause", vec![self.pause.as_secs().to_string()]);
+        set("Wait", vec![wait(self.wait)]);
+        set("Calendars", self.calendars.clone());
+        set("Alarms", self.alarms.clone());
+        set("Approvers", self.approvers.clone());
+        set("ApprovalTopic", self.approval_topic.iter().cloned().collect());
+        set("AutomationAssumeRole", self.role.iter().cloned().collect());
+        parameters
+    }
+}
+
+/// The token of the rollout for these endpoints of a cluster: whichever host of it notices them first starts the runbook,
+/// and all others join. A UUID made of a SHA-256; never changes between versions.
+pub fn token(cluster: &str, endpoints: &EndpointSet) -> String {
+    let hex = super::documents::hash(&format!("hostagent rollout {cluster} {endpoints}"));
+    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
+    // Version 8: made by the maker's own rule.
+    format!("{}-{}-8{}-8{}-{}", part(0, 8), part(8, 12), part(13, 16), part(17, 20), part(20, 32))
+}
+
+/// The documents take at most four digits and a unit.
+fn wait(wait: Duration) -> String {
+    match wait.as_secs() {
+        s @ ..=9_999 => format!("{s}s"),
+        s => format!("{}m", s / 60),
+    }
+}
+
+/// The targets an execution was started for.
+pub fn targets(execution: &Execution) -> Option<Targets> {
+    let ids = execution.parameters.get("InstanceIds").filter(|ids| !ids.is_empty());
+    match (execution.parameter("Cluster"), execution.parameter("TagKey"), ids) {
+        ("", "", Some(ids)) => Some(Targets::Instances(ids.clone())),
+        ("", "", None) => None,
+        ("", key, _) => Some(Targets::Tag { key: key.into(), value: execution.parameter("TagValue").into() }),
+        (cluster, ..) => Some(Targets::Cluster(cluster.into())),
+    }
+}
+
+/// What the runbook carries from wave to wave in its variable `State`. What a newer runbook adds is passed over.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct State {
+    pub phase: String,
+    /// Zone and number of hosts, in the order they are gone through.
+    pub zones: Vec<(String, usize)>,
+    /// Index of the zone it is at.
+    pub zone: usize,
+    pub wave: u32,
+    /// Hosts meant, when it began.
+    pub hosts: usize,
+    /// Hosts by what came of them.
+    pub counts: BTreeMap<String, usize>,
+    /// Up to 20 of each kind that a person may want to look at.
+    pub samples: BTreeMap<String, Vec<String>>,
+    /// Why it halted.
+    pub why: Option<String>,
+    /// The host it halted at.
+    pub instance: Option<String>,
+}
+
+impl State {
+    /// From the execution's variables; the outputs of one that ended hold the same.
+    pub fn of(execution: &Execution) -> Option<Self> {
+        let text = execution.variables.get("State").and_then(|values| values.first())?;
+        let state: Self = serde_json::from_str(text).ok()?;
+        (!state.phase.is_empty()).then_some(state)
+    }
+
+    /// Hosts that were looked at or moved.
+    pub fn done(&self) -> usize {
+        self.counts.values().sum()
+    }
+
+    /// Hosts that came to something.
+    pub fn count(&self, kind: &str) -> usize {
+        self.counts.get(kind).copied().unwrap_or(0)
+    }
+}
+
+/// Where a rollout stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Standing {
+    pub execution: String,
+    pub status: ExecutionStatus,
+    /// SSM's own word for the status.
+    pub word: String,
+    /// Whom it is for, in words.
+    pub whom: String,
+    /// What it is at, or how it ended, in a line.
+    pub says: String,
+    pub state: Option<State>,
+    /// The summary of the runbook, once it has ended.
+    pub summary: Option<String>,
+}
+
+impl Standing {
+    pub fn of(execution: &Execution) -> Self {
+        let state = State::of(execution);
+        let summary = output(execution, "Summary.Text");
+        Self {
+            execution: execution.id.clone(),
+            status: execution.status,
+            word: execution.word.clone(),
+            whom: targets(execution).map(|targets| targets.to_string()).unwrap_or_default(),
+            says: says(execution, state.as_ref()),
+            state,
+            summary,
+        }
+    }
+
+    /// Whether it ended with everything done that could be.
+    pub fn is_done(&self) -> bool {
+        self.status == ExecutionStatus::Success
+    }
+}
+
+/// Outputs hold texts as JSON strings, or as they are.
+fn output(execution: &Execution, name: &str) -> Option<String> {
+    let text = execution.outputs.get(name).and_then(|values| values.first())?;
+    let text = serde_json::from_str::<String>(text).unwrap_or_else(|_| text.clone());
+    (!text.is_empty() && !text.starts_with("No output")).then_some(text)
+}
+
+fn says(execution: &Execution, state: Option<&State>) -> String {
+    let halted = state.and_then(|state| state.why.clone());
+    match (execution.status, state) {
+        (ExecutionStatus::WaitsForApproval, _) => "waits for an approval".into(),
+        (ExecutionStatus::Stopped, _) => "was stopped".into(),
+        (ExecutionStatus::Failed, _) => match halted {
+            Some(why) => format!("halted: {why}"),
+            None => format!("failed: {}", cause(&execution.failure)),
+        },
+        (_, None) => "is beginning".into(),
+        (ExecutionStatus::Success, Some(state)) => tally(state),
+        (ExecutionStatus::UnderWay, Some(state)) => {
+            let zone = state.zones.get(state.zone).map(|(zone, _)| zone.as_str()).unwrap_or_default();
+            match state.wave {
+                0 => format!("looking for the first host: {}", tally(state)),
+                wave => format!("wave {wave} in {zone} {}: {}", doing(&state.phase), tally(state)),
+            }
+        }
+    }
+}
+
+/// What a wave is at, by the runbook's name for it. `gate` and `pick` come before the next wave.
+fn doing(phase: &str) -> &str {
+    match phase {
+        "gate" | "pick" => "done",
+        "restart" => "restarting",
+        "verify" => "being verified",
+        other => other,
+    }
+}
+
+/// The words for each count, in the order they are told.
+pub const KINDS: [(&str, &str); 11] = [
+    ("moved", "moved"),
+    ("settled_before", "settled before"),
+    ("failed", "failed"),
+    ("broken", "broken before"),
+    ("refused", "refused"),
+    ("waiting", "waiting for endpoints"),
+    ("busy", "busy"),
+    ("unknown", "could not tell"),
+    ("not_installed", "without hostagent"),
+    ("unreachable", "not reached"),
+    ("not_sent", "not sent to"),
+];
+
+/// `12 moved, 3 settled before, 985 to go`
+pub fn tally(state: &State) -> String {
+    let mut parts: Vec<String> = KINDS
+        .into_iter()
+        .filter(|(kind, _)| state.count(kind) > 0)
+        .map(|(kind, words)| format!("{} {words}", state.count(kind)))
+        .collect();
+    let left = state.hosts.saturating_sub(state.done());
+    if left > 0 {
+        parts.push(format!("{left} to go"));
+    }
+    if parts.is_empty() { "no hosts".into() } else { parts.join(", ") }
+}
+
+/// The line of a failure that says why: Automation wraps it in the name of the step and a traceback.
+fn cause(failure: &str) -> String {
+    let lines: Vec<&str> = failure.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let errors = ["Error: ", "Exception: "];
+    let found = lines.iter().rev().find(|line| errors.iter().any(|error| line.contains(error)));
+    let line = found.or(lines.first()).copied().unwrap_or("no reason is given");
+    let told = errors.iter().filter_map(|error| line.split_once(error)).map(|(_, told)| told).next();
+    clean(told.unwrap_or(line)).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn execution(status: ExecutionStatus) -> Execution {
+        Execution {
+            id: "4105a4fc-f944-11e6-9d32-0a1b2c3d495h".into(),
+            status,
+            word: String::new(),
+            began_at: None,
+            ended_at: None,
+            by: String::new(),
+            step: String::new(),
+            failure: String::new(),
+            parameters: Plan::new(Targets::Cluster("prod".into())).parameters(),
+            outputs: BTreeMap::new(),
+            variables: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn every_kind_of_target_comes_back_from_the_parameters() {
+        let tag = Targets::Tag { key: "Cluster".into(), value: "prod".into() };
+        for wanted in [Targets::Cluster("prod".into()), tag, Targets::Instances(vec!["i-1".into(), "i-2".into()])] {
+            let parameters = Plan::new(wanted.clone()).parameters();
+            assert_eq!(targets(&Execution { parameters, ..execution(ExecutionStatus::UnderWay) }), Some(wanted));
+        }
+    }
+
+    #[test]
+    fn a_rollout_says_where_it_is() {
+        let state = r#"{"phase":"restart","zones":[["eu-west-1a",20],["eu-west-1b",20]],"zone":1,"wave":3,"hosts":40,
+            "counts":{"moved":5,"settled_before":2},"later":"added"}"#;
+        let variables = BTreeMap::from([("State".to_owned(), vec![state.to_owned()])]);
+        let standing = Standing::of(&Execution { variables, ..execution(ExecutionStatus::UnderWay) });
+        assert_eq!(standing.says, "wave 3 in eu-west-1b restarting: 5 moved, 2 settled before, 33 to go");
+        assert_eq!(Standing::of(&execution(ExecutionStatus::UnderWay)).says, "is beginning");
+    }
+
+    #[test]
+    fn a_failure_is_told_without_its_wrapping() {
+        let failure = "Step fails when it is Poll action status for completion. Traceback (most recent call last):\n  \
+            File \"x.py\", line 3\nRuntimeError: another rollout for the same hosts is under way: 123\n";
+        let failed = Execution { failure: failure.into(), ..execution(ExecutionStatus::Failed) };
+        assert_eq!(Standing::of(&failed).says, "failed: another rollout for the same hosts is under way: 123");
+    }
+
+    #[test]
+    fn every_host_of_a_cluster_makes_the_same_token() {
+        use crate::catalog::Service;
+        let set = |last: u8| EndpointSet([(Service::Ecs, [10, 0, 0, last].into())].into());
+        // A change here would have a fleet of two versions start two rollouts.
+        assert_eq!(token("prod", &set(1)), token("prod", &set(1)));
+        assert_ne!(token("prod", &set(1)), token("test", &set(1)));
+        assert_ne!(token("prod", &set(1)), token("prod", &set(2)));
+        let token = token("prod", &set(1));
+        let lengths: Vec<usize> = token.split('-').map(str::len).collect();
+        assert_eq!(lengths, [8, 4, 4, 4, 12], "{token}");
+    }
+
+    #[test]
+    fn waits_fit_what_the_documents_take() {
+        let texts = [0, 90, 300, 9_999, 10_000, 86_400].map(|s| wait(Duration::from_secs(s)));
+        assert_eq!(texts, ["0s", "90s", "300s", "9999s", "166m", "1440m"]);
+    }
+}

@@ -1,0 +1,178 @@
+//! SSM documents in an account, and the association that runs one on a schedule.
+
+use super::{AwsError, ErrorKind, Result, failed, incomplete};
+use crate::facts::{StoredDocument, Targets};
+use aws_config::SdkConfig;
+use aws_sdk_ssm::{
+    Client,
+    types::{
+        AssociationComplianceSeverity, AssociationFilter, AssociationFilterKey, DocumentFormat, DocumentType,
+        ResourceTypeForTagging, Tag, Target,
+    },
+};
+use std::collections::BTreeMap;
+
+#[derive(Debug, Clone)]
+pub struct Documents(Client);
+
+/// What a document is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Command,
+    Automation,
+}
+
+/// An association to be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Association<'a> {
+    /// Identifies it: one of a name is kept.
+    pub name: &'a str,
+    pub document: &'a str,
+    /// A tag or instances: a cluster is no target of State Manager.
+    pub targets: &'a Targets,
+    pub parameters: BTreeMap<String, Vec<String>>,
+    /// `rate(30 minutes)`, or a cron expression of SSM.
+    pub schedule: &'a str,
+    pub at_once: &'a str,
+    pub errors: &'a str,
+}
+
+impl Documents {
+    pub fn new(config: &SdkConfig) -> Self {
+        Self(Client::new(config))
+    }
+
+    /// The default version of a document of this account; `None` when there is none.
+    pub async fn stored(&self, name: &str) -> Result<Option<StoredDocument>> {
+        const GET: &str = "ssm:GetDocument";
+        let request = self.0.get_document().name(name).document_version("$DEFAULT");
+        // As it was written; without a format SSM gives it as JSON.
+        let answer = match request.document_format(DocumentFormat::Yaml).send().await {
+            Ok(answer) => answer,
+            Err(error) => match failed(GET, name)(error) {
+                AwsError { kind: ErrorKind::Missing, .. } => return Ok(None),
+                error => return Err(error),
+            },
+        };
+        const DESCRIBE: &str = "ssm:DescribeDocument";
+        let described = self.0.describe_document().name(name).send().await.map_err(failed(DESCRIBE, name))?;
+        let described = described.document.ok_or_else(|| incomplete(DESCRIBE, "document"))?;
+        Ok(Some(StoredDocument {
+            content: answer.content.ok_or_else(|| incomplete(GET, "content"))?,
+            version: answer.document_version.unwrap_or_default(),
+            latest: described.latest_version.unwrap_or_default(),
+        }))
+    }
+
+    /// Creates a document; its first version is its default.
+    pub async fn create(&self, name: &str, kind: Kind, content: &str, tags: &[(&str, &str)]) -> Result<()> {
+        const ACTION: &str = "ssm:CreateDocument";
+        let kind = match kind {
+            Kind::Command => DocumentType::Command,
+            Kind::Automation => DocumentType::Automation,
+        };
+        let request = self.0.create_document().name(name).document_type(kind);
+        let request = request.document_format(DocumentFormat::Yaml).content(content).set_tags(Some(to_tags(tags)?));
+        request.send().await.map_err(failed(ACTION, name))?;
+        Ok(())
+    }
+
+    /// Makes a new version; its number, or that of the latest if that has this content already.
+    pub async fn update(&self, name: &str, content: &str, latest: &str) -> Result<String> {
+        const ACTION: &str = "ssm:UpdateDocument";
+        let request = self.0.update_document().name(name).document_format(DocumentFormat::Yaml);
+        let request = request.content(content).document_version("$LATEST");
+        match request.send().await.map_err(failed(ACTION, name)) {
+            Ok(answer) => {
+                let version = answer.document_description.and_then(|d| d.document_version);
+                version.ok_or_else(|| incomplete(ACTION, "version"))
+            }
+            // Only the default was set back to an older one.
+            Err(AwsError { kind: ErrorKind::Exists, .. }) => Ok(latest.to_owned()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a version the default one.
+    pub async fn set_default(&self, name: &str, version: &str) -> Result<()> {
+        let request = self.0.update_document_default_version().name(name).document_version(version);
+        request.send().await.map_err(failed("ssm:UpdateDocumentDefaultVersion", name))?;
+        Ok(())
+    }
+
+    /// Sets tags; others stay.
+    pub async fn tag(&self, name: &str, tags: &[(&str, &str)]) -> Result<()> {
+        let request = self.0.add_tags_to_resource().resource_type(ResourceTypeForTagging::Document);
+        let request = request.resource_id(name).set_tags(Some(to_tags(tags)?));
+        request.send().await.map_err(failed("ssm:AddTagsToResource", name))?;
+        Ok(())
+    }
+
+    /// Removes a document with all its versions; `false` when there was none.
+    pub async fn delete(&self, name: &str) -> Result<bool> {
+        match self.0.delete_document().name(name).send().await.map_err(failed("ssm:DeleteDocument", name)) {
+            Ok(_) => Ok(true),
+            Err(AwsError { kind: ErrorKind::Missing, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates the association, or brings the one of its name to what it should be; `true` when it is new.
+    pub async fn associate(&self, wanted: &Association<'_>) -> Result<bool> {
+        let targets = vec![target(wanted.targets)?];
+        let severity = AssociationComplianceSeverity::Medium;
+        if let Some(id) = self.association(wanted.name).await? {
+            let request = self.0.update_association().association_id(id).association_name(wanted.name);
+            let request =
+                request.name(wanted.document).document_version("$DEFAULT").schedule_expression(wanted.schedule);
+            let request = request.max_concurrency(wanted.at_once).max_errors(wanted.errors);
+            let request = request.compliance_severity(severity).set_targets(Some(targets));
+            let request = request.set_parameters(Some(wanted.parameters.clone().into_iter().collect()));
+            request.send().await.map_err(failed("ssm:UpdateAssociation", wanted.name))?;
+            return Ok(false);
+        }
+        let request = self.0.create_association().association_name(wanted.name);
+        let request = request.name(wanted.document).document_version("$DEFAULT").schedule_expression(wanted.schedule);
+        let request = request.max_concurrency(wanted.at_once).max_errors(wanted.errors);
+        let request = request.compliance_severity(severity).set_targets(Some(targets));
+        let request = request.set_parameters(Some(wanted.parameters.clone().into_iter().collect()));
+        request.send().await.map_err(failed("ssm:CreateAssociation", wanted.name))?;
+        Ok(true)
+    }
+
+    /// Removes the association of a name; `false` when there was none.
+    pub async fn dissociate(&self, name: &str) -> Result<bool> {
+        let Some(id) = self.association(name).await? else { return Ok(false) };
+        self.0.delete_association().association_id(id).send().await.map_err(failed("ssm:DeleteAssociation", name))?;
+        Ok(true)
+    }
+
+    async fn association(&self, name: &str) -> Result<Option<String>> {
+        const ACTION: &str = "ssm:ListAssociations";
+        let filter = AssociationFilter::builder().key(AssociationFilterKey::AssociationName).value(name).build();
+        let filter = filter.map_err(|error| incomplete(ACTION, &error.to_string()))?;
+        let answer = self.0.list_associations().association_filter_list(filter).send().await;
+        let answer = answer.map_err(failed(ACTION, name))?;
+        let found = answer.associations().iter().find(|one| one.association_name() == Some(name));
+        Ok(found.and_then(|one| one.association_id()).map(str::to_owned))
+    }
+}
+
+fn target(targets: &Targets) -> Result<Target> {
+    Ok(match targets {
+        Targets::Tag { key, value } => Target::builder().key(format!("tag:{key}")).values(value).build(),
+        Targets::Instances(ids) => Target::builder().key("InstanceIds").set_values(Some(ids.clone())).build(),
+        Targets::Cluster(name) => {
+            let why = format!("cluster {name} is no target of State Manager");
+            let remedy = "give --tag, with a tag that all its instances have".to_owned();
+            let kind = ErrorKind::Invalid;
+            return Err(AwsError { action: "ssm:CreateAssociation", about: String::new(), kind, why, remedy });
+        }
+    })
+}
+
+fn to_tags(tags: &[(&str, &str)]) -> Result<Vec<Tag>> {
+    let tag = |(key, value): &(&str, &str)| Tag::builder().key(*key).value(*value).build();
+    let tags: std::result::Result<_, _> = tags.iter().map(tag).collect();
+    tags.map_err(|error| incomplete("ssm:AddTagsToResource", &error.to_string()))
+}
