@@ -1,5 +1,6 @@
 //! What can be typed. Usage errors end with exit code 2, which is clap's own.
 
+use super::fleet::FleetArgs;
 use crate::{catalog::Requirement, config::Source, report::Format};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use std::{path::PathBuf, time::Duration};
@@ -23,6 +24,7 @@ Examples:
   hostagent plan                           what would a restart do here, and why?
   hostagent restart                        move the agent, if that is needed and safe
   hostagent status                         what does the service see, and what did it do?
+  hostagent fleet check --cluster prod     which hosts of a cluster are still public?
   hostagent --format json check | jq .     for programs";
 
 /// Moves the Amazon ECS agent onto PrivateLink, safely.
@@ -94,6 +96,7 @@ pub enum Command {
     /// From the service's own words, also when it is down. The exit code is that of its last look.
     #[command(after_help = EXIT_CODES)]
     Status,
+    Fleet(Box<FleetArgs>),
     /// Show the configuration in effect
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -149,7 +152,7 @@ pub struct WorkerArgs {
 const MAX_WAIT_S: u64 = 86_400;
 
 /// `90s`, `5m`, `1h`; `0s` does not wait.
-fn parse_wait(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_wait(text: &str) -> Result<Duration, String> {
     let allowed = "a whole number with a unit: 90s, 5m, 1h";
     let Some(unit) = text.chars().last().filter(char::is_ascii_alphabetic) else { return Err(allowed.into()) };
     let number = &text[..text.len() - 1];

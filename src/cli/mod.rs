@@ -4,6 +4,7 @@ pub mod args;
 mod check;
 pub mod config_show;
 mod errand;
+pub mod fleet;
 mod restart;
 mod status;
 mod steps;
@@ -82,6 +83,7 @@ fn run(cli: Cli) -> Result<u8> {
             Command::Restart(_) => "restart",
             Command::Watch => "watch",
             Command::Status => "status",
+            Command::Fleet(_) => "fleet",
             Command::Config(_) => "config",
             Command::Worker(_) => "worker",
             Command::Errand => "errand",
@@ -98,6 +100,7 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Restart(args) => runtime.block_on(restart::restart(&context, args)),
         Command::Watch => runtime.block_on(watch::watch(&context, cli.global.config_source())),
         Command::Status => status::status(&context),
+        Command::Fleet(args) => runtime.block_on(fleet::fleet(&context, args)),
         Command::Config(ConfigCommand::Show) => {
             context.write(&config_show::config_show(&context.loaded, context.format));
             Ok(exit::SETTLED)
@@ -108,6 +111,11 @@ fn run(cli: Cli) -> Result<u8> {
 }
 
 impl Context {
+    /// How far a long command is.
+    fn bar(&self) -> fleet::Bar {
+        fleet::Bar::new(self.format, self.verbosity > 0)
+    }
+
     /// Prints a result in the format that was asked for.
     fn print<R: Render>(&self, report: &R) {
         self.write(&report::render(report, self.format, Look::of_stdout(), &self.report_file()));

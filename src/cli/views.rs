@@ -183,6 +183,7 @@ fn agent(seen: &Observation, assessment: &Assessment) -> AgentView {
         container_instance: introspection.and_then(|i| i.container_instance_arn.clone()),
         instance: instance.map(|i| i.instance_id.clone()),
         region: instance.map(|i| i.region.clone()),
+        zone: instance.map(|i| i.availability_zone.clone()),
         converges: assessment.converges_by.as_ref().map(|c| c.text.clone()),
     }
 }

@@ -1,0 +1,131 @@
+//! `hostagent fleet install` and `uninstall`.
+
+use super::args::{InstallArgs, UninstallArgs};
+use crate::{
+    cli::Context as Cli,
+    decide::exit,
+    facts::Targets,
+    fleet::{
+        Cloud,
+        documents::{ASSOCIATION, CHECK, Change, DOCUMENTS, Document, HASH_TAG, OWNER_TAG, VERSION_TAG, change},
+    },
+    ports::aws::documents::Association,
+    report::{DocumentView, DocumentsReport, Verdict, Word},
+};
+use anyhow::Result;
+use std::collections::BTreeMap;
+
+/// Of the association. State Manager's own default is every host at once, and a host that joins meanwhile comes on top.
+const AT_ONCE: &str = "10%";
+const ERRORS: &str = "10%";
+
+pub async fn install(cli: &Cli, cloud: &Cloud, args: &InstallArgs) -> Result<u8> {
+    let mut documents = Vec::new();
+    for document in &DOCUMENTS {
+        let stored = cloud.documents.stored(document.name).await?;
+        let change = change(document, stored.as_ref().map(|s| (s.content.as_str(), s.version.as_str())));
+        let latest = stored.map(|stored| stored.latest).unwrap_or_default();
+        let done = if args.dry_run { would(&change) } else { carry_out(cloud, document, &change, &latest).await? };
+        documents.push(DocumentView { name: document.name.into(), done, change: Some(change) });
+    }
+    let association = match &args.associate {
+        Some((key, value)) => Some(associate(cloud, args, key, value).await?),
+        None => None,
+    };
+    let changed = documents.iter().filter(|d| !matches!(d.change, Some(Change::Same { .. }))).count();
+    let headline = match (changed, args.dry_run) {
+        (0, _) => format!("the documents in {} are up to date", cloud.region),
+        (n, true) => format!("{n} of {} documents in {} would be changed", DOCUMENTS.len(), cloud.region),
+        (n, false) => format!("{n} of {} documents were put into {}", DOCUMENTS.len(), cloud.region),
+    };
+    let next = if args.dry_run { Vec::new() } else { vec!["hostagent fleet check --cluster NAME".to_owned()] };
+    cli.print(&DocumentsReport {
+        verdict: Verdict { verdict: Word::Done, exit_code: exit::SETTLED, headline, reasons: Vec::new() },
+        region: cloud.region.clone(),
+        dry_run: args.dry_run,
+        documents,
+        association,
+        next,
+    });
+    Ok(exit::SETTLED)
+}
+
+fn would(change: &Change) -> String {
+    match change {
+        Change::Same { version } => format!("up to date (version {version})"),
+        Change::Create => "would be created".into(),
+        Change::Update { from, .. } => format!("would be brought up to date from version {from}"),
+    }
+}
+
+async fn carry_out(cloud: &Cloud, document: &Document, change: &Change, latest: &str) -> Result<String> {
+    let hash = document.hash();
+    let tags = [OWNER_TAG, (HASH_TAG, hash.as_str()), (VERSION_TAG, env!("CARGO_PKG_VERSION"))];
+    match change {
+        Change::Same { .. } => Ok(would(change)),
+        Change::Create => {
+            cloud.documents.create(document.name, document.kind, document.content, &tags).await?;
+            Ok("created".into())
+        }
+        Change::Update { from, .. } => {
+            let version = cloud.documents.update(document.name, document.content, latest).await?;
+            cloud.documents.set_default(document.name, &version).await?;
+            cloud.documents.tag(document.name, &tags).await?;
+            Ok(format!("version {version} is the default now; it was {from}"))
+        }
+    }
+}
+
+async fn associate(cloud: &Cloud, args: &InstallArgs, key: &str, value: &str) -> Result<String> {
+    let targets = Targets::Tag { key: key.into(), value: value.into() };
+    if args.dry_run {
+        return Ok(format!("the hosts with {targets} would be checked at {}", args.schedule));
+    }
+    let wanted = Association {
+        name: ASSOCIATION,
+        document: CHECK,
+        targets: &targets,
+        parameters: BTreeMap::from([("Strict".to_owned(), vec!["yes".to_owned()])]),
+        schedule: &args.schedule,
+        at_once: AT_ONCE,
+        errors: ERRORS,
+    };
+    let new = cloud.documents.associate(&wanted).await?;
+    let done = if new { "created" } else { "brought up to date" };
+    Ok(format!("association {ASSOCIATION} {done}: hosts with {targets}, {}, {AT_ONCE} at once", args.schedule))
+}
+
+pub async fn uninstall(cli: &Cli, cloud: &Cloud, args: &UninstallArgs) -> Result<u8> {
+    let association = match args.dry_run {
+        true => format!("association {ASSOCIATION} would be removed, if it is there"),
+        false if cloud.documents.dissociate(ASSOCIATION).await? => format!("association {ASSOCIATION} removed"),
+        false => format!("there was no association {ASSOCIATION}"),
+    };
+    let mut documents = Vec::new();
+    // The runbook first: nothing is started that would miss the others.
+    for document in DOCUMENTS.iter().rev() {
+        let done = match (cloud.documents.stored(document.name).await?, args.dry_run) {
+            (None, _) => "is not there",
+            (Some(_), true) => "would be removed",
+            (Some(_), false) => {
+                cloud.documents.delete(document.name).await?;
+                "removed"
+            }
+        };
+        documents.push(DocumentView { name: document.name.into(), done: done.into(), change: None });
+    }
+    let removed = documents.iter().filter(|d| d.done == "removed").count();
+    let headline = match args.dry_run {
+        true => format!("nothing was removed from {}: this is a dry run", cloud.region),
+        false => format!("{removed} documents were removed from {}; the hosts were not touched", cloud.region),
+    };
+    cli.print(&DocumentsReport {
+        verdict: Verdict { verdict: Word::Done, exit_code: exit::SETTLED, headline, reasons: Vec::new() },
+        region: cloud.region.clone(),
+        dry_run: args.dry_run,
+        documents,
+        association: Some(association),
+        next: Vec::new(),
+    });
+    Ok(exit::SETTLED)
+}
