@@ -200,6 +200,16 @@ impl Host {
                 self.feed(&Input::Hooks(veto))
             }
             Some(Doing::Restart) => self.restarts(&before, input),
+            Some(Doing::StartRollout) => {
+                prop_assert_eq!(self.policy.on_ready, OnReady::Rollout, "somebody else's runbook was started");
+                let Phase::Ready { endpoints } = &self.state.phase else {
+                    return Err(TestCaseError::fail(format!("started in {:?}", self.state.phase)));
+                };
+                let known = self.state.rollout.as_ref().is_some_and(|(set, _)| set == endpoints);
+                prop_assert!(!known, "one rollout for a set of endpoints");
+                let answer = if self.veto { Err("AccessDenied".to_owned()) } else { Ok("an-execution".to_owned()) };
+                self.feed(&Input::Rollout(answer))
+            }
             Some(Doing::TakeUp) => {
                 prop_assert!(matches!(input, Input::Interrupted { .. }), "only what was interrupted is taken up");
                 self.feed(&Input::RunEnded(RunEnd {

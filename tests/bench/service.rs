@@ -7,7 +7,7 @@
 //!   stamps), idles unsettled (memory, processor time, questions counted at the region's DNS server), and notices the
 //!   last of the three endpoints again and again, at moments spread over a TTL;
 //! - on the other it moves the agent and is settled, with its default settings; processor time is counted from one look
-//!   to the next, five minutes later, so that all that recurs is in it. dockerd, which idles on the same host, is counted beside it.
+//!   to the next, six minutes later, so that all that recurs is in it. dockerd, which idles on the same host, is counted beside it.
 //!
 //! Memory is what is resident of the service's process (`VmRSS`, shared libraries included), the most of several
 //! readings. Each look is a process of its own that lasts a fraction of a second: its processor time is counted, and
@@ -51,7 +51,7 @@ const CONFIRMATION_TTLS: u32 = 2;
 /// What a look may take itself, in seconds: there are three between an endpoint and "ready".
 const LOOK_S: f64 = 0.25;
 /// Settled, the looks are as far apart as they are by default from the first on.
-const LONG_TTL_S: u32 = 300;
+const LONG_TTL_S: u32 = 360;
 const WINDOW_LOOKS: usize = 1;
 /// For the agent to be moved with default settings, and to be held.
 const MOVED: Duration = Duration::from_secs(300);

@@ -6,6 +6,7 @@ mod bake;
 mod blind;
 mod days;
 mod endpoints;
+mod fleet;
 mod interruptions;
 mod mending;
 mod owners;

@@ -12,7 +12,7 @@ use std::{
 };
 
 /// What both kinds hold, as (mode, path). Completions for zsh and what only Debian wants are not in here.
-const FILES: [(&str, &str); 20] = [
+const FILES: [(&str, &str); 30] = [
     ("-rwxr-xr-x", "/usr/bin/hostagent"),
     ("-rw-r--r--", "/usr/lib/hostagent/config.d/00-hostagent.toml"),
     ("-rw-r--r--", "/usr/lib/systemd/catalog/hostagent.catalog"),
@@ -28,6 +28,16 @@ const FILES: [(&str, &str); 20] = [
     ("-rw-r--r--", "/usr/share/man/man1/hostagent-check.1.gz"),
     ("-rw-r--r--", "/usr/share/man/man1/hostagent-config-show.1.gz"),
     ("-rw-r--r--", "/usr/share/man/man1/hostagent-config.1.gz"),
+    ("-rw-r--r--", "/usr/share/man/man1/hostagent-fleet-check.1.gz"),
+    ("-rw-r--r--", "/usr/share/man/man1/hostagent-fleet-follow.1.gz"),
+    ("-rw-r--r--", "/usr/share/man/man1/hostagent-fleet-install.1.gz"),
+    ("-rw-r--r--", "/usr/share/man/man1/hostagent-fleet-report.1.gz"),
+    ("-rw-r--r--", "/usr/share/man/man1/hostagent-fleet-resume.1.gz"),
+    ("-rw-r--r--", "/usr/share/man/man1/hostagent-fleet-rollout.1.gz"),
+    ("-rw-r--r--", "/usr/share/man/man1/hostagent-fleet-status.1.gz"),
+    ("-rw-r--r--", "/usr/share/man/man1/hostagent-fleet-stop.1.gz"),
+    ("-rw-r--r--", "/usr/share/man/man1/hostagent-fleet-uninstall.1.gz"),
+    ("-rw-r--r--", "/usr/share/man/man1/hostagent-fleet.1.gz"),
     ("-rw-r--r--", "/usr/share/man/man1/hostagent-plan.1.gz"),
     ("-rw-r--r--", "/usr/share/man/man1/hostagent-restart.1.gz"),
     ("-rw-r--r--", "/usr/share/man/man1/hostagent-status.1.gz"),

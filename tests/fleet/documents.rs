@@ -1,0 +1,60 @@
+//! The SSM documents in an account.
+
+use super::support::Fleet;
+use serde_json::json;
+
+#[test]
+fn documents_are_changed_only_when_their_content_is_another() {
+    let fleet = Fleet::of(1);
+    fleet.says(0, &["install", "--dry-run"], &["4 of 4 documents in eu-west-1 would be changed", "would be created"]);
+    assert_eq!(fleet.cloud.calls("CreateDocument"), 0, "a dry run changes nothing");
+    fleet.says(0, &["install"], &["4 of 4 documents were put into eu-west-1"]);
+    fleet.says(0, &["install"], &["the documents in eu-west-1 are up to date", "up to date (version 1)"]);
+    assert_eq!((fleet.cloud.calls("CreateDocument"), fleet.cloud.calls("UpdateDocument")), (4, 0));
+}
+
+/// Through the API itself: what somebody's script would do.
+fn call(fleet: &Fleet, action: &str, input: &serde_json::Value) -> serde_json::Value {
+    let shared = fleet.cloud.shared();
+    shared.call("ssm", action, input).unwrap_or_else(|error| panic!("{action}: {error:?}"))
+}
+
+#[test]
+fn somebody_elses_change_is_shown_and_put_right() {
+    let fleet = Fleet::of(1);
+    fleet.ok(&["install"]);
+    let name = "HostAgent-Check";
+    let stored = call(&fleet, "GetDocument", &json!({ "Name": name, "DocumentFormat": "YAML" }));
+    let ours = stored["Content"].as_str().unwrap().to_owned();
+    let theirs = ours.replace("timeoutSeconds: '120'", "timeoutSeconds: '7'");
+    let update = json!({ "Name": name, "Content": theirs, "DocumentFormat": "YAML", "DocumentVersion": "$LATEST" });
+    call(&fleet, "UpdateDocument", &update);
+    call(&fleet, "UpdateDocumentDefaultVersion", &json!({ "Name": name, "DocumentVersion": "2" }));
+    let words = [
+        "1 of 4 documents",
+        "version 3 is the default now; it was 2",
+        "-    timeoutSeconds: '7'",
+        "+    timeoutSeconds: '120'",
+    ];
+    fleet.says(0, &["install"], &words);
+    // The default set back to an older version that is not ours, while the latest is.
+    call(&fleet, "UpdateDocumentDefaultVersion", &json!({ "Name": name, "DocumentVersion": "2" }));
+    fleet.says(0, &["install"], &["version 3 is the default now; it was 2"]);
+    fleet.says(0, &["install"], &["are up to date"]);
+}
+
+#[test]
+fn the_association_is_one_and_goes_away_with_the_documents() {
+    let fleet = Fleet::of(1);
+    fleet.says(
+        0,
+        &["install", "--associate", "Cluster=prod"],
+        &["association HostAgent-Check created", "rate(1 hour)", "10% at once"],
+    );
+    let again = ["install", "--associate", "Cluster=prod", "--schedule", "rate(2 hours)"];
+    fleet.says(0, &again, &["association HostAgent-Check brought up to date", "rate(2 hours)"]);
+    assert_eq!(fleet.cloud.calls("CreateAssociation"), 1);
+    fleet.says(0, &["uninstall", "--dry-run"], &["nothing was removed", "would be removed"]);
+    fleet.says(0, &["uninstall"], &["4 documents were removed", "association HostAgent-Check removed"]);
+    fleet.says(0, &["uninstall"], &["0 documents were removed", "there was no association"]);
+}

@@ -1,0 +1,7 @@
+//! `hostagent fleet` against the lab's cloud: the real program and the real AWS SDK, simulated hosts.
+
+mod check;
+mod documents;
+mod readme;
+mod rollout;
+mod support;
