@@ -3,7 +3,7 @@
 use super::fleet::FleetArgs;
 use crate::{catalog::Requirement, config::Source, report::Format};
 use clap::{ArgAction, Args, Parser, Subcommand};
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsStr, iter, path::PathBuf, time::Duration};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -48,19 +48,33 @@ pub struct Global {
     /// How to print the result
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Human)]
     pub format: Format,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Options of both programs.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Common {
     /// Read configuration files (*.toml) from here in place of /usr/lib, /run and /etc/hostagent/config.d;
     /// may be given several times, a later one wins
     #[arg(long = "config-dir", global = true, value_name = "DIR")]
-    pub config_dirs: Vec<PathBuf>,
+    config_dirs: Vec<PathBuf>,
     /// Say more on standard error: -v what is done, -vv each probe, -vvv everything
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
 }
 
-impl Global {
+impl Common {
     /// Where the configuration is to be read from.
     pub fn config_source(&self) -> Source {
         Source::from_args(&self.config_dirs)
+    }
+
+    /// The same options, as they are given to the other program.
+    pub fn to_args(&self) -> impl Iterator<Item = &OsStr> {
+        let verbose = iter::repeat_n(OsStr::new("--verbose"), self.verbose.into());
+        let dirs = self.config_dirs.iter().flat_map(|dir| [OsStr::new("--config-dir"), dir.as_os_str()]);
+        verbose.chain(dirs)
     }
 }
 
@@ -206,10 +220,10 @@ mod tests {
             "plan --format ssm -v -v --config-dir /a --config-dir /b",
         ] {
             let cli = parse(line).unwrap();
-            assert_eq!((cli.global.format, cli.global.verbose), (Format::Ssm, 2));
-            assert_eq!(cli.global.config_source(), Source::Dirs(vec!["/a".into(), "/b".into()]));
+            assert_eq!((cli.global.format, cli.global.common.verbose), (Format::Ssm, 2));
+            assert_eq!(cli.global.common.config_source(), Source::Dirs(vec!["/a".into(), "/b".into()]));
         }
-        assert_eq!(parse("plan").unwrap().global.config_source(), Source::System);
+        assert_eq!(parse("plan").unwrap().global.common.config_source(), Source::System);
     }
 
     #[test]

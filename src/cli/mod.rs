@@ -9,7 +9,7 @@ mod restart;
 mod status;
 mod steps;
 mod views;
-mod watch;
+pub mod watch;
 mod worker;
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     report::{self, Format, Look, Render},
 };
 use anyhow::Result;
-use args::{Cli, Command, ConfigCommand};
+use args::{Cli, Command, ConfigCommand, Global};
 use clap::Parser;
 use std::{
     io::{self, Write},
@@ -28,6 +28,7 @@ use std::{
     sync::OnceLock,
 };
 use steps::Steps;
+use tokio::runtime::{self, Runtime};
 
 /// What every command needs.
 pub struct Context {
@@ -56,61 +57,66 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-fn run(cli: Cli) -> Result<u8> {
-    // What the service and a worker do belongs in the journal; a person asks for it with -v.
-    let serves = matches!(cli.command, Command::Worker(_) | Command::Errand | Command::Watch);
-    let verbosity = if serves { cli.global.verbose.max(1) } else { cli.global.verbose };
-    logging::init(verbosity, Target::Auto)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // These two have their settings from whoever started them.
-    match &cli.command {
-        Command::Worker(args) => return runtime.block_on(worker::worker(args)),
-        Command::Errand => return runtime.block_on(errand::errand()),
-        _ => {}
-    }
-    let loaded = match config::load(&cli.global.config_source()) {
-        Err(error) if matches!(cli.command, Command::Watch) => return Ok(watch::refused(&error)),
-        loaded => loaded?,
-    };
-    let context = Context {
-        settings: loaded.settings.clone(),
-        loaded,
-        format: cli.global.format,
-        verbosity,
-        command: match &cli.command {
-            Command::Check(_) => "check",
-            Command::Plan(_) => "plan",
-            Command::Restart(_) => "restart",
-            Command::Watch => "watch",
-            Command::Status => "status",
-            Command::Fleet(_) => "fleet",
-            Command::Config(_) => "config",
-            Command::Worker(_) => "worker",
-            Command::Errand => "errand",
-        },
-        steps: match cli.global.format {
-            Format::Human => Steps::for_people(verbosity > 0),
-            _ => Steps::untold(),
-        },
-        closed: OnceLock::new(),
-    };
-    match &cli.command {
-        Command::Check(args) => Ok(runtime.block_on(check::check(&context, args))),
-        Command::Plan(args) => Ok(runtime.block_on(check::plan(&context, args))),
-        Command::Restart(args) => runtime.block_on(restart::restart(&context, args)),
-        Command::Watch => runtime.block_on(watch::watch(&context, cli.global.config_source())),
-        Command::Status => status::status(&context),
-        Command::Fleet(args) => runtime.block_on(fleet::fleet(&context, args)),
+fn run(Cli { global, command }: Cli) -> Result<u8> {
+    match &command {
+        Command::Check(args) => {
+            let context = Context::new(&global, "check")?;
+            Ok(runtime()?.block_on(check::check(&context, args)))
+        }
+        Command::Plan(args) => {
+            let context = Context::new(&global, "plan")?;
+            Ok(runtime()?.block_on(check::plan(&context, args)))
+        }
+        Command::Restart(args) => {
+            let context = Context::new(&global, "restart")?;
+            runtime()?.block_on(restart::restart(&context, args))
+        }
+        Command::Watch => watch::become_the_service(&global.common),
+        Command::Status => status::status(&Context::new(&global, "status")?),
+        Command::Fleet(args) => {
+            let context = Context::new(&global, "fleet")?;
+            runtime()?.block_on(fleet::fleet(&context, args))
+        }
         Command::Config(ConfigCommand::Show) => {
+            let context = Context::new(&global, "config")?;
             context.write(&config_show::config_show(&context.loaded, context.format));
             Ok(exit::SETTLED)
         }
-        Command::Worker(args) => runtime.block_on(worker::worker(args)),
-        Command::Errand => runtime.block_on(errand::errand()),
+        // These two have their settings from whoever started them, and what they do belongs in the journal.
+        Command::Worker(args) => {
+            logging::init(global.common.verbose.max(1), Target::Auto)?;
+            runtime()?.block_on(worker::worker(args))
+        }
+        Command::Errand => {
+            logging::init(global.common.verbose.max(1), Target::Auto)?;
+            runtime()?.block_on(errand::errand())
+        }
     }
 }
 
+fn runtime() -> io::Result<Runtime> {
+    runtime::Builder::new_current_thread().enable_all().build()
+}
+
 impl Context {
+    /// Starts logging for a person, who asks with -v for what is done, and reads the configuration.
+    fn new(global: &Global, command: &'static str) -> Result<Self> {
+        logging::init(global.common.verbose, Target::Auto)?;
+        let loaded = config::load(&global.common.config_source())?;
+        Ok(Self {
+            settings: loaded.settings.clone(),
+            loaded,
+            format: global.format,
+            command,
+            verbosity: global.common.verbose,
+            steps: match global.format {
+                Format::Human => Steps::for_people(global.common.verbose > 0),
+                _ => Steps::untold(),
+            },
+            closed: OnceLock::new(),
+        })
+    }
+
     /// How far a long command is.
     fn bar(&self) -> fleet::Bar {
         fleet::Bar::new(self.format, self.verbosity > 0)

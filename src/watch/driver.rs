@@ -53,8 +53,8 @@ const OTHER: Duration = Duration::from_secs(3);
 pub enum WatchError {
     #[error("another hostagent watch is running on this host")]
     Running,
-    #[error("cannot tell where hostagent itself is: {0}")]
-    Program(io::Error),
+    #[error("cannot use hostagent at {}: {error}", program.display())]
+    Program { program: PathBuf, error: io::Error },
     #[error("cannot listen to signals: {0}")]
     Signals(io::Error),
     #[error(transparent)]
@@ -74,8 +74,7 @@ pub(super) struct Driver {
     pub(super) settings: Settings,
     pub(super) policy: Policy,
     program: PathBuf,
-    /// Of what is logged, for the processes that do the work.
-    verbosity: u8,
+    sender: errand::Sender,
     pub(super) saved: Saved,
     /// The control plane's names at the last look.
     names: Vec<NameFact>,
@@ -105,9 +104,10 @@ pub(super) struct Driver {
     complied: Option<String>,
 }
 
-/// Runs until SIGTERM or SIGINT.
-pub async fn watch(source: Source, settings: Settings, verbosity: u8) -> Result<(), WatchError> {
-    let program = std::env::current_exe().map_err(WatchError::Program)?;
+/// Runs until SIGTERM or SIGINT. `program` is hostagent, which does what takes more than waiting.
+pub async fn watch(source: Source, settings: Settings, program: PathBuf, verbosity: u8) -> Result<(), WatchError> {
+    let sender = errand::Sender::new(&program, verbosity)
+        .map_err(|error| WatchError::Program { program: program.clone(), error })?;
     let _lock = only_one(&settings).await?;
     let (messages, inbox) = mpsc::unbounded_channel();
     let (event_sender, event_inbox) = mpsc::channel(64);
@@ -116,7 +116,7 @@ pub async fn watch(source: Source, settings: Settings, verbosity: u8) -> Result<
         source,
         settings,
         program,
-        verbosity,
+        sender,
         saved: Saved::default(),
         names: Vec::new(),
         ttl_s: None,
@@ -231,11 +231,11 @@ impl Driver {
 
     /// Has something done that takes time.
     fn send_out(&self, errand: Errand) -> AbortHandle {
-        let (messages, verbosity) = (self.messages.clone(), self.verbosity);
+        let (messages, sender) = (self.messages.clone(), self.sender.clone());
         self.spawn(async move {
             // The service is stopping when nobody listens.
             let tell = |told| drop(messages.send(Message::Told(told)));
-            let Err(error) = errand::elsewhere(&errand, verbosity, tell).await else { return };
+            let Err(error) = errand::elsewhere(&errand, &sender, tell).await else { return };
             let _ = messages.send(match errand {
                 Errand::Look { .. } => Message::LookLost(error.to_string()),
                 Errand::Run { .. } | Errand::Rejoin { .. } => Message::Told(Told::Lost(error.to_string())),

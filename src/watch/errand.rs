@@ -20,8 +20,10 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
+    fs::File,
     io,
-    path::PathBuf,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::Arc,
     time::Duration,
@@ -34,8 +36,6 @@ use tokio::{
 
 /// Every probe of a look has its own deadline; this is for what none of them foresees.
 const LOOK: Duration = Duration::from_secs(180);
-/// This very program, also after a package has put another version in its place.
-const SELF: &str = "/proc/self/exe";
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,10 +85,31 @@ pub enum ErrandError {
     Ended(ExitStatus),
 }
 
+/// Sends processes on errands.
+#[derive(Debug, Clone)]
+pub(super) struct Sender {
+    /// Held open: the hostagent of this service's version, also after a package has put another in its place.
+    program: Arc<File>,
+    /// Of what is logged.
+    verbosity: u8,
+}
+
+impl Sender {
+    pub(super) fn new(program: &Path, verbosity: u8) -> io::Result<Self> {
+        Ok(Self { program: Arc::new(File::open(program)?), verbosity })
+    }
+
+    fn command(&self) -> Command {
+        // Found before the file is closed on exec.
+        let mut command = Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()));
+        command.arg0("hostagent").arg("errand").args((0..self.verbosity).map(|_| "-v"));
+        command
+    }
+}
+
 /// Sends a process on the errand: `hostagent errand`. Dropped before its end, the process is ended.
-pub(super) async fn elsewhere(errand: &Errand, verbosity: u8, mut tell: impl FnMut(Told)) -> Result<(), ErrandError> {
-    let mut command = Command::new(SELF);
-    command.arg0("hostagent").arg("errand").args((0..verbosity).map(|_| "-v"));
+pub(super) async fn elsewhere(errand: &Errand, sender: &Sender, mut tell: impl FnMut(Told)) -> Result<(), ErrandError> {
+    let mut command = sender.command();
     let mut process =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().map_err(ErrandError::Start)?;
     let (input, output) = (process.stdin.take(), process.stdout.take());

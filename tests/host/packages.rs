@@ -49,7 +49,7 @@ fn life(format: Format) {
         });
         let pid = s.host.unit("hostagent.service").main_pid;
         let running = s.host.exec(&["readlink", &format!("/proc/{pid}/exe")]).ok().to_owned();
-        assert_eq!(running, "/usr/bin/hostagent", "not a file that is gone");
+        assert_eq!(running, "/usr/bin/hostagent-watch", "not a file that is gone");
         let environment = s.host.sh(&format!("tr '\\0' '\\n' </proc/{pid}/environ")).ok().to_owned();
         assert!(environment.contains("OWN=yes"), "{environment}");
         runs(s);
@@ -62,7 +62,16 @@ fn life(format: Format) {
         assert_eq!(s.host.unit("hostagent-nat.socket").active, "inactive");
         let known = s.host.sh("systemctl show --property=LoadState --value hostagent.service hostagent-nat.socket");
         assert!(known.ok().split_whitespace().all(|word| word == "not-found"), "{known:?}");
-        gone(s.host, &["/usr/bin/hostagent", "/usr/lib/hostagent", "/usr/share/doc/hostagent", WANTED]);
+        gone(
+            s.host,
+            &[
+                "/usr/bin/hostagent",
+                "/usr/bin/hostagent-watch",
+                "/usr/lib/hostagent",
+                "/usr/share/doc/hostagent",
+                WANTED,
+            ],
+        );
         let left = s.host.sh("find /usr/lib/systemd /usr/share/man /usr/share/fish /usr/share/zsh -name '*hostagent*'");
         assert_eq!(left.stdout, "");
         assert_ne!(s.host.exec(&["journalctl", "--list-catalog", events::ENDPOINTS_READY.id]).code, 0);
@@ -172,7 +181,7 @@ fn without_a_running_systemd_it_is_enabled_and_not_started() {
             s.host.exec(&["systemctl", "daemon-reload"]).ok();
             assert_eq!(s.host.unit("hostagent.service").active, "inactive", "{format:?}");
             s.host.sh(&format!("chroot /image {remove} hostagent")).ok();
-            gone(s.host, &[WANTED, "/usr/bin/hostagent"]);
+            gone(s.host, &[WANTED, "/usr/bin/hostagent", "/usr/bin/hostagent-watch"]);
         }
     });
 }

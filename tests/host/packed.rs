@@ -12,8 +12,9 @@ use std::{
 };
 
 /// What both kinds hold, as (mode, path). Completions for zsh and what only Debian wants are not in here.
-const FILES: [(&str, &str); 30] = [
+const FILES: [(&str, &str); 31] = [
     ("-rwxr-xr-x", "/usr/bin/hostagent"),
+    ("-rwxr-xr-x", "/usr/bin/hostagent-watch"),
     ("-rw-r--r--", "/usr/lib/hostagent/config.d/00-hostagent.toml"),
     ("-rw-r--r--", "/usr/lib/systemd/catalog/hostagent.catalog"),
     ("-rw-r--r--", "/usr/lib/systemd/system-preset/90-hostagent.preset"),
@@ -120,21 +121,26 @@ fn they_hold_what_they_should_and_nothing_of_the_build() {
 fn their_program_needs_no_newer_libc_and_runs() {
     on_bare_host(|host| {
         host.install(Build::Release, Format::Rpm, VERSION).ok();
-        let of_rpm = host.exec(&["sha256sum", "/usr/bin/hostagent"]).ok().to_owned();
+        let sums = ["sha256sum", "/usr/bin/hostagent", "/usr/bin/hostagent-watch"];
+        let of_rpm = host.exec(&sums).ok().to_owned();
         host.exec(&["rpm", "--erase", "hostagent"]).ok();
         host.install(Build::Release, Format::Deb, VERSION).ok();
-        assert_eq!(host.exec(&["sha256sum", "/usr/bin/hostagent"]).ok(), of_rpm, "the same program in both");
+        assert_eq!(host.exec(&sums).ok(), of_rpm, "the same programs in both");
         host.exec(&["systemctl", "start", "hostagent"]).ok();
         assert_eq!(host.unit("hostagent.service").active, "active");
         assert_eq!(host.exec(&["hostagent", "--version"]).ok(), format!("hostagent {VERSION}"));
         let taken = tempfile::tempdir().expect("a directory");
-        let program = taken.path().join("hostagent");
-        let from = format!("{}:/usr/bin/hostagent", host.id());
-        let copied = Command::new("docker").args(["cp", &from]).arg(&program).status().expect("docker");
-        assert!(copied.success());
-        no_newer_libc(&program);
+        for program in PROGRAMS {
+            let from = format!("{}:/usr/bin/{program}", host.id());
+            let program = taken.path().join(program);
+            let copied = Command::new("docker").args(["cp", &from]).arg(&program).status().expect("docker");
+            assert!(copied.success());
+            no_newer_libc(&program);
+        }
     });
 }
+
+const PROGRAMS: [&str; 2] = ["hostagent", "hostagent-watch"];
 
 /// Where the target can be had. The build says where it cannot, and then there is nothing to run.
 #[test]
@@ -155,19 +161,21 @@ fn so_does_the_one_for_graviton() {
         return;
     }
     assert!(aarch64.exists() && packages.join(format!("hostagent-{VERSION}-1.aarch64.rpm")).exists());
-    let program = packages.with_file_name("aarch64-unknown-linux-gnu").join("release/hostagent");
-    no_newer_libc(&program);
+    let programs = packages.with_file_name("aarch64-unknown-linux-gnu").join("release");
     // The libraries are Debian's libc6-arm64-cross.
-    let run = |arguments: &[&str]| {
+    let run = |program: &str, arguments: &[&str]| {
         let mut qemu = Command::new("qemu-aarch64-static");
-        qemu.args(["-L", "/usr/aarch64-linux-gnu"]).arg(&program).args(arguments);
+        qemu.args(["-L", "/usr/aarch64-linux-gnu"]).arg(programs.join(program)).args(arguments);
         qemu.output().expect("qemu-user-static is installed (tests/run does it)")
     };
-    let version = run(&["--version"]);
-    assert_eq!(String::from_utf8_lossy(&version.stdout).trim(), format!("hostagent {VERSION}"), "{version:?}");
+    for program in PROGRAMS {
+        no_newer_libc(&programs.join(program));
+        let version = run(program, &["--version"]);
+        assert_eq!(String::from_utf8_lossy(&version.stdout).trim(), format!("{program} {VERSION}"), "{version:?}");
+    }
     // The configuration, and so the file system, the clock and the parser.
     let empty = tempfile::tempdir().expect("a directory");
-    let shown = run(&["config", "show", "--config-dir", empty.path().to_str().expect("UTF-8")]);
+    let shown = run("hostagent", &["config", "show", "--config-dir", empty.path().to_str().expect("UTF-8")]);
     assert!(shown.status.success() && String::from_utf8_lossy(&shown.stdout).contains("splay_max_s"), "{shown:?}");
 }
 

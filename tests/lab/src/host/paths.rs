@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use std::{env, fs, path::PathBuf};
 
-/// The directory of the built programs, two of which hosts need: `hostagent` and `hostagent-lab`.
+/// The directory of the built programs, which hosts need: `hostagent` with its service, and `hostagent-lab`.
 pub fn programs() -> Result<PathBuf> {
     let this = env::current_exe().context("could not tell which program this is")?;
     let mut directory = this.parent().context("this program lies in no directory")?;
@@ -11,7 +11,7 @@ pub fn programs() -> Result<PathBuf> {
     if directory.ends_with("deps") {
         directory = directory.parent().context("this program lies in no directory")?;
     }
-    for program in ["hostagent", "hostagent-lab"] {
+    for program in ["hostagent", "hostagent-watch", "hostagent-lab"] {
         if !directory.join(program).exists() {
             bail!(
                 "no {} there: run `cargo build --workspace --bins` first (tests/run does)",
