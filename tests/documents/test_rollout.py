@@ -152,6 +152,22 @@ class Failures(unittest.TestCase):
         rollout.run()
         self.assertEqual(rollout.counts, {"moved": 1 + 10 + 50 + 189, "not_sent": 50})
 
+    def test_however_slow_the_calls_no_turn_runs_out_of_its_time_with_restarts_that_nobody_remembers(self):
+        for slow in (5, 20, 60, 90):
+            with self.subTest(slow=slow):
+                hosts = fleet(700, ["a"])
+                rollout = Rollout(hosts, share=100, growth=10)
+                rollout.longest = 600  # What the step is given.
+
+                def seen(name, clock=rollout.clock, slow=slow):
+                    # Throttled and tried again. What is written to the halt is one call.
+                    clock.time += slow if name in ("send", "online", "answers") else 1
+
+                rollout.cloud.seen = seen
+                rollout.run()
+                self.assertEqual(sum(rollout.counts.values()), sum(host.restarts for host in hosts.values()) + rollout.counts.get("not_sent", 0))
+                self.assertGreater(rollout.counts["moved"], 0)
+
 
 class Brakes(unittest.TestCase):
     def test_the_halt_parameter_stops_it_between_waves_and_the_next_run_takes_up_what_is_left(self):

@@ -330,6 +330,8 @@ fn throttling_and_lost_answers_delay_and_do_no_harm() {
         "GetParameter",
     ] {
         cloud.fault(Fault::Throttle { action: action.into(), times: 3 });
+        // A command that was sent all the same is sent again, and its hosts have two.
+        cloud.fault(Fault::LostAnswer { action: action.into(), times: 4 });
     }
     let end = roll(&cloud, json!({"ZoneShare": ["100"]}));
     assert_eq!(end.figures["counts"], json!({"moved": 12}), "{}\n{:#}", end.text, end.execution);

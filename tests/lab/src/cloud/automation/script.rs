@@ -15,7 +15,7 @@ const STDERR: u64 = 64 * 1_024;
 
 /// Runs a handler as Automation does: the payload in, what it returns out. Signatures are of real time, all else of simulated.
 const DRIVER: &str = r#"
-import json, os, sys, time, traceback
+import json, os, sys, threading, time, traceback
 out = os.dup(1)
 os.dup2(2, 1)
 job = json.load(sys.stdin)
@@ -23,6 +23,9 @@ speed, began, real_time, real_sleep = job["speed"], job["began"], time.time, tim
 time.time = lambda: began + (real_time() - began) * speed
 time.monotonic = time.perf_counter = time.time
 time.sleep = lambda seconds: real_sleep(seconds / speed)
+# What waits with a time-out waits in it: botocore between calls that were throttled.
+real_wait = threading.Condition.wait
+threading.Condition.wait = lambda self, timeout=None: real_wait(self, timeout if timeout is None else timeout / speed)
 names = {"__name__": "script"}
 try:
     exec(compile(job["script"], "<script>", "exec"), names)
