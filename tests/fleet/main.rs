@@ -2,6 +2,7 @@
 
 mod check;
 mod documents;
+mod others;
 mod readme;
 mod rollout;
 mod support;

@@ -44,24 +44,25 @@ impl Documents {
 
     /// The default version of a document of this account; `None` when there is none.
     pub async fn stored(&self, name: &str) -> Result<Option<StoredDocument>> {
-        const GET: &str = "ssm:GetDocument";
-        let request = self.0.get_document().name(name).document_version("$DEFAULT");
-        // As it was written; without a format SSM gives it as JSON.
-        let answer = match request.document_format(DocumentFormat::Yaml).send().await {
-            Ok(answer) => answer,
-            Err(error) => match failed(GET, name)(error) {
-                AwsError { kind: ErrorKind::Missing, .. } => return Ok(None),
-                error => return Err(error),
-            },
-        };
+        let Some((content, version)) = self.content(name, "$DEFAULT").await? else { return Ok(None) };
         const DESCRIBE: &str = "ssm:DescribeDocument";
         let described = self.0.describe_document().name(name).send().await.map_err(failed(DESCRIBE, name))?;
         let described = described.document.ok_or_else(|| incomplete(DESCRIBE, "document"))?;
-        Ok(Some(StoredDocument {
-            content: answer.content.ok_or_else(|| incomplete(GET, "content"))?,
-            version: answer.document_version.unwrap_or_default(),
-            latest: described.latest_version.unwrap_or_default(),
-        }))
+        Ok(Some(StoredDocument { content, version, latest: described.latest_version.unwrap_or_default() }))
+    }
+
+    /// Content and number of a version; `None` when there is no such document or version.
+    async fn content(&self, name: &str, version: &str) -> Result<Option<(String, String)>> {
+        const ACTION: &str = "ssm:GetDocument";
+        let request = self.0.get_document().name(name).document_version(version);
+        // As it was written; without a format SSM gives it as JSON.
+        let answer = match request.document_format(DocumentFormat::Yaml).send().await.map_err(failed(ACTION, name)) {
+            Ok(answer) => answer,
+            Err(AwsError { kind: ErrorKind::Missing, .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let content = answer.content.ok_or_else(|| incomplete(ACTION, "content"))?;
+        Ok(Some((content, answer.document_version.unwrap_or_default())))
     }
 
     /// Creates a document; its first version is its default.
@@ -77,7 +78,7 @@ impl Documents {
         Ok(())
     }
 
-    /// Makes a new version; its number, or that of the latest if that has this content already.
+    /// Makes a new version; its number, or that of the last version that has this content already.
     pub async fn update(&self, name: &str, content: &str, latest: &str) -> Result<String> {
         const ACTION: &str = "ssm:UpdateDocument";
         let request = self.0.update_document().name(name).document_format(DocumentFormat::Yaml);
@@ -87,8 +88,17 @@ impl Documents {
                 let version = answer.document_description.and_then(|d| d.document_version);
                 version.ok_or_else(|| incomplete(ACTION, "version"))
             }
-            // Only the default was set back to an older one.
-            Err(AwsError { kind: ErrorKind::Exists, .. }) => Ok(latest.to_owned()),
+            // Not made again, then. The latest has it where only the default was set back; an older one where somebody's
+            // own version came after it.
+            Err(error @ AwsError { kind: ErrorKind::Exists, .. }) => {
+                for version in (1..=latest.parse::<u32>().unwrap_or_default()).rev() {
+                    match self.content(name, &version.to_string()).await? {
+                        Some((same, version)) if same == content => return Ok(version),
+                        _ => {}
+                    }
+                }
+                Err(error)
+            }
             Err(error) => Err(error),
         }
     }
