@@ -53,7 +53,7 @@ class Scripts(unittest.TestCase):
     def test_in_the_environment_hostile_text_is_inert(self):
         self.program("hostagent", f'printf "%s\\n" "$@" >>{self.at}/arguments\nexit 2\n')
         for value in HOSTILE:
-            for name, key in (("HostAgent-Check", "Require"), ("HostAgent-Check", "Strict"), ("HostAgent-Restart", "Wait"), ("HostAgent-Restart", "Repair")):
+            for name, key in (("HostAgent-Check", "Require"), ("HostAgent-Check", "Strict"), ("HostAgent-Restart", "Wait"), ("HostAgent-Restart", "Repair"), ("HostAgent-Restart", "Lenient")):
                 self.run_document(name, {key: value}, True)
                 self.assertFalse((self.at / "MARK").exists(), f"{name} {key} {value!r}")
         self.assertIn("$(touch MARK)", (self.at / "arguments").read_text())
@@ -65,6 +65,8 @@ class Scripts(unittest.TestCase):
                 self.assertEqual(self.run_document("HostAgent-Check", {}, new_agent).returncode, loose)
                 self.assertEqual(self.run_document("HostAgent-Check", {"Strict": "yes"}, new_agent).returncode, strict)
                 self.assertEqual(self.run_document("HostAgent-Restart", {}, new_agent).returncode, restart)
+                lenient = 0 if code in (11, 12, 75) else restart
+                self.assertEqual(self.run_document("HostAgent-Restart", {"Lenient": "yes"}, new_agent).returncode, lenient)
 
     def test_parameters_become_options(self):
         self.program("hostagent", 'echo "$@"\n')
