@@ -1,20 +1,16 @@
-//! A host as one of a fleet: the brakes, the runbook, SSM Compliance, and a rollout over real hosts.
+//! A host as one of a fleet: the brakes, the runbook it starts, SSM Compliance.
 
 use crate::{
-    scene::{CONTROL_PLANE, Scene, scene},
+    scene::{Scene, scene},
     served::served,
 };
 use hostagent::events;
 use hostagent_lab::{
-    cloud::{Cloud, CloudOptions, Event},
-    host::{Container, Host, HostOptions, IMPATIENT, on_hosts},
-    region::switch::{ApiFault, Change, Path, What},
+    host::HostOptions,
+    region::switch::{ApiFault, Change, What},
 };
 use serde_json::Value;
-use std::{
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 /// Refuses an action of Systems Manager as a role without the permission is refused, or allows it again.
 fn deny(s: &Scene<'_>, action: &str, denied: bool) {
@@ -114,57 +110,4 @@ fn a_runbook_that_may_not_be_started_is_said_and_tried_again() {
         s.until_said("the cluster's rollout could not be started: ssm:StartAutomationExecution");
         assert_eq!(s.times_said("AccessDeniedException"), 1, "{}", s.said());
     });
-}
-
-/// Three hosts, each with its own region, under one cloud: the runbook moves them one at a time, and their own checks
-/// and websockets prove it.
-#[test]
-fn a_rollout_moves_three_real_hosts_one_outage_at_a_time() {
-    let options =
-        (1..=3).map(|n| HostOptions { instance_id: format!("i-0f00dfacade00000{n}"), ..HostOptions::default() });
-    on_hosts(options.collect(), |hosts| {
-        let python = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python")).output().expect("tests/python");
-        let python = String::from_utf8(python.stdout).expect("a path").lines().last().expect("a path").into();
-        let cloud = Cloud::start(CloudOptions { python: Some(python), ..CloudOptions::default() }).expect("a cloud");
-        cloud.cluster("prod");
-        let workloads: Vec<Vec<Container>> = hosts.iter().map(Host::workloads).collect();
-        for (host, zone) in hosts.iter().zip(["eu-west-1a", "eu-west-1a", "eu-west-1b"]) {
-            host.configure("20-impatient", IMPATIENT);
-            host.set(&Change::path(&CONTROL_PLANE, Path::Endpoint));
-            cloud.attach(host, zone, "prod").expect("the host is attached");
-        }
-        let fleet = |code: i32, arguments: &[&str], words: &str| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_hostagent"));
-            command.env_clear().env("PATH", "/usr/bin:/bin").envs(cloud.environment()).stdin(Stdio::null());
-            let output = command.arg("fleet").args(arguments).output().expect("hostagent");
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
-            assert!(output.status.code() == Some(code) && said.contains(words), "{arguments:?}: {said}");
-        };
-        fleet(0, &["install"], "4 of 4 documents");
-        fleet(10, &["check", "--cluster", "prod"], "3 public");
-        fleet(0, &["rollout", "--cluster", "prod", "--every", "1s", "--pause", "1s"], "MOVED: cluster prod: 3 moved");
-        fleet(0, &["check", "--cluster", "prod"], "3 settled");
-        for (host, before) in hosts.iter().zip(&workloads) {
-            let registrations: u32 = host.state().instances.iter().map(|i| i.registrations).sum();
-            assert_eq!(registrations, 2, "restarted once");
-            assert_eq!(&host.workloads(), before, "a workload was touched");
-        }
-        one_at_a_time(&cloud);
-    });
-}
-
-/// By the cloud's own log.
-fn one_at_a_time(cloud: &Cloud) {
-    let mut away = 0;
-    for event in cloud.log() {
-        match event {
-            Event::Delivered { document, .. } if document == "HostAgent-Restart" => {
-                away += 1;
-                assert_eq!(away, 1, "two restarts at once");
-            }
-            Event::Ended { document, .. } if document == "HostAgent-Restart" => away -= 1,
-            _ => {}
-        }
-    }
 }

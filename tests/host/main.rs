@@ -17,5 +17,6 @@ mod scene;
 mod served;
 mod service;
 mod settings;
+mod ssm;
 mod storms;
 mod unit;

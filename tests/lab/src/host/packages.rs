@@ -1,6 +1,10 @@
 //! The packages that `packaging/build` left in `target/packages`, which every host sees in `/opt/packages`.
 
-use super::{Host, Output, paths};
+use super::{Host, Output, command::sha256_of_file, paths};
+use crate::region::{
+    OBJECTS,
+    place::{REGION, SUFFIX},
+};
 use anyhow::{Context, Result, bail};
 use std::{
     env::consts::ARCH,
@@ -15,6 +19,8 @@ pub const DIRECTORY: &str = "/opt/packages";
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What `tests/run` builds to upgrade to.
 pub const NEXT_VERSION: &str = "99.0.0";
+/// The bucket that packages are published in.
+const BUCKET: &str = "our-packages";
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// What goes into a package.
 const INSIDE: [&str; 12] = [
@@ -105,6 +111,24 @@ impl Host {
         }
         let directory = if build == Build::Quick { "/quick" } else { "" };
         format!("{DIRECTORY}{directory}/{}", file_name(format, version))
+    }
+
+    /// Puts a package into a bucket of the region's S3; its address and its SHA-256.
+    #[track_caller]
+    pub fn publish(&self, format: Format, version: &str) -> (String, String) {
+        let put = || -> Result<(String, String)> {
+            let package = built(Build::Quick, format, version)?;
+            let name = file_name(format, version);
+            let bucket = self.region_dir().join(OBJECTS).join(BUCKET);
+            fs::create_dir_all(&bucket)?;
+            fs::copy(&package, bucket.join(&name))?;
+            let sum = sha256_of_file(package.to_str().context("the target directory's path is not UTF-8")?)?;
+            Ok((format!("https://{BUCKET}.s3.{REGION}.{SUFFIX}/{name}"), sum))
+        };
+        match put() {
+            Ok(published) => published,
+            Err(error) => panic!("{error:#}"),
+        }
     }
 
     /// Installs or upgrades to a package. The root is a Debian one, so rpm is not asked about dependencies.

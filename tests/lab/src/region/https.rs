@@ -177,7 +177,7 @@ async fn route(shared: &Arc<Shared>, call: Call, request: Request<Incoming>) -> 
         Service::Ecs => ecs_api::respond(shared, call, request).await,
         Service::EcsAgent | Service::EcsTelemetry => websocket::respond(shared, call, &host, request).await,
         Service::EcrDkr => registry(&host, request.uri().path()),
-        Service::S3 => s3(request.method(), request.uri().path()),
+        Service::S3 => s3(shared, &host, request.method(), request.uri().path()).await,
         Service::Ssm => systems_manager::respond(shared, call, request).await,
         _ => json_service(&request),
     }
@@ -204,7 +204,19 @@ fn registry(host: &str, path: &str) -> Reply {
     )
 }
 
-fn s3(method: &Method, path: &str) -> Reply {
+/// A bucket's object where the region's directory holds one, else the refusal that everyone gets who may not know.
+async fn s3(shared: &Shared, host: &str, method: &Method, path: &str) -> Reply {
+    let bucket = host.split(".s3.").next().unwrap_or_default();
+    let key = path.trim_start_matches('/');
+    let plain = |text: &str| !text.split('/').any(|part| matches!(part, "" | "." | ".."));
+    let object = shared.objects.join(bucket).join(key);
+    if *method == Method::GET
+        && plain(bucket)
+        && plain(key)
+        && let Ok(object) = tokio::fs::read(object).await
+    {
+        return built(Response::builder().header(header::SERVER, "AmazonS3").body(Full::from(object)));
+    }
     let id = clock::random_hex(16).to_uppercase();
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message>\

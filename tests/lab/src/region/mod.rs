@@ -33,11 +33,14 @@ use tokio::{
     task::JoinSet,
 };
 
+/// Where the region's directory holds what its S3 serves, as `<bucket>/<key>`.
+pub const OBJECTS: &str = "objects";
+
 /// How to bring up a region.
 #[derive(Debug, Clone)]
 pub struct RegionConfig {
     pub binding: Binding,
-    /// Directory for `ca.pem` and `control.sock`; made if it is not there.
+    /// Directory for `ca.pem`, `control.sock` and the objects of S3; made if it is not there.
     pub dir: PathBuf,
     /// Seconds; the TTL of every service's name to begin with.
     pub ttl: u32,

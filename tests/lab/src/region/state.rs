@@ -1,6 +1,7 @@
 //! The region's memory: switches, events, websockets, registered instances.
 
 use super::{
+    OBJECTS,
     place::{Binding, Service},
     switch::*,
     systems_manager::Manager,
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     /// ID of the one instance there is.
     pub instance: String,
     pub manager: Manager,
+    /// Directory of what S3 serves, as `<bucket>/<key>`.
+    pub objects: PathBuf,
     memory: Mutex<Memory>,
     /// Where registered instances are kept: a control plane outlives the hosts that it knows.
     instances_file: PathBuf,
@@ -119,6 +122,7 @@ impl Shared {
             binding,
             instance,
             manager: Manager::new(),
+            objects: dir.join(OBJECTS),
             memory: Mutex::new(Memory { instances, ..Memory::default() }),
             instances_file,
             events: watch::Sender::new(0),
