@@ -90,6 +90,25 @@ fn throttled_calls_are_made_again_and_expired_credentials_are_named() {
 }
 
 #[test]
+fn what_status_may_not_see_hides_no_halt() {
+    let fleet = Fleet::of(2);
+    let denied = |action: &str| Fault::Error {
+        action: action.into(),
+        kind: "AccessDeniedException".into(),
+        message: "no".into(),
+        times: 1,
+    };
+    let seen = ["not halted", "ssm:DescribeAutomationExecutions", "there may be one under way"];
+    fleet.cloud.fault(denied("DescribeAutomationExecutions"));
+    fleet.says(1, &["status", "--cluster", "prod"], &seen);
+    fleet.ok(&["stop", "--cluster", "prod", "--why", "INC-7"]);
+    fleet.cloud.fault(denied("DescribeAutomationExecutions"));
+    fleet.cloud.fault(denied("GetCalendarState"));
+    let seen = ["INC-7", "ssm:DescribeAutomationExecutions", "ssm:GetCalendarState", "it may be closed"];
+    fleet.says(12, &["status", "--cluster", "prod", "--calendar", "freeze"], &seen);
+}
+
+#[test]
 fn an_answer_that_was_cut_is_read_by_its_first_line() {
     let fleet = Fleet::of(2);
     fleet.ok(&["install"]);

@@ -203,7 +203,10 @@ fn installs_and_upgrades(fleet: &Operator, host: &Host) {
     let line = |said: &str| said.lines().next().unwrap_or_default().to_owned();
 
     let (code, out, err) = fleet.install(1, &url, &"0".repeat(64));
-    let wanted = format!("the package has the SHA-256 {sha256}, not {}; nothing was changed", "0".repeat(64));
+    let wanted = format!(
+        "the package has the SHA-256 {sha256}, not {}: find out which is right; nothing was changed",
+        "0".repeat(64)
+    );
     assert!(code == 1 && line(&out).starts_with("NOT INSTALLED: ") && out.contains(&wanted), "{out}{err}");
     assert!(gone(), "installed nevertheless");
     let (code, out, err) = fleet.install(1, &url.replace("hostagent", "no-such"), &sha256);

@@ -3,7 +3,7 @@
 use super::args::{ClusterArgs, StatusArgs, StopArgs};
 use crate::{
     cli::Context as Cli,
-    decide::exit,
+    decide::{Reason, exit},
     facts::{ExecutionStatus, Targets},
     fleet::{
         Cloud,
@@ -91,13 +91,8 @@ pub async fn resume(cli: &Cli, cloud: &Cloud, args: &ClusterArgs) -> Result<u8> 
     Ok(exit::SETTLED)
 }
 
-pub async fn status(cli: &Cli, cloud: &Cloud, args: &StatusArgs) -> Result<u8> {
-    let cluster = &args.cluster.cluster;
-    let halt = read(cloud, cluster).await?;
-    let mut calendars = Vec::new();
-    for name in &args.calendars {
-        calendars.push((name.clone(), cloud.brakes.is_open(std::slice::from_ref(name)).await?));
-    }
+/// The cluster's last rollouts, newest first.
+async fn last_rollouts(cloud: &Cloud, cluster: &str) -> aws::Result<Vec<Standing>> {
     let mut rollouts = Vec::new();
     for execution in cloud.automation.executions(ROLLOUT).await? {
         if rollouts.len() == SHOWN {
@@ -105,17 +100,44 @@ pub async fn status(cli: &Cli, cloud: &Cloud, args: &StatusArgs) -> Result<u8> {
         }
         // The list comes without parameters, and so without whom a rollout is for.
         let execution = cloud.automation.execution(&execution.id).await?;
-        if rollout::targets(&execution) == Some(Targets::Cluster(cluster.clone())) {
+        if rollout::targets(&execution) == Some(Targets::Cluster(cluster.to_owned())) {
             rollouts.push(Standing::of(&execution));
         }
     }
+    Ok(rollouts)
+}
+
+pub async fn status(cli: &Cli, cloud: &Cloud, args: &StatusArgs) -> Result<u8> {
+    let cluster = &args.cluster.cluster;
+    let halt = read(cloud, cluster).await?;
+    // What cannot be seen hides nothing of the rest.
+    let (mut calendars, mut unseen) = (Vec::new(), Vec::new());
+    for name in &args.calendars {
+        match cloud.brakes.is_open(std::slice::from_ref(name)).await {
+            Ok(open) => calendars.push((name.clone(), open)),
+            Err(error) => unseen.push(Reason::new("calendar-unseen", error.to_string(), "it may be closed")),
+        }
+    }
+    let rollouts = match last_rollouts(cloud, cluster).await {
+        Ok(rollouts) => Some(rollouts),
+        Err(error) => {
+            unseen.push(Reason::new("rollouts-unseen", error.to_string(), "there may be one under way"));
+            None
+        }
+    };
+    let newest = rollouts.as_ref().and_then(|rollouts| rollouts.first());
+    let running = rollouts.iter().flatten().find(|r| !r.status.is_final());
     let closed = calendars.iter().any(|(_, open)| !open);
-    let running = rollouts.iter().find(|r| !r.status.is_final());
-    let (verdict, exit_code, headline) = match (&halt, running, rollouts.first()) {
+    let (verdict, exit_code, headline) = match (&halt, running, newest) {
         (Some(halt), ..) => (Word::Halted, exit::REFUSED, format!("cluster {cluster} is {}", halt.words())),
         (None, ..) if closed => {
             (Word::Halted, exit::REFUSED, format!("cluster {cluster}: a change calendar is closed"))
         }
+        _ if !unseen.is_empty() => (
+            Word::Unknown,
+            exit::UNKNOWN,
+            format!("cluster {cluster} is not halted; not all of the rest could be seen"),
+        ),
         (None, Some(one), _) => (Word::UnderWay, exit::RESTART_NEEDED, format!("cluster {cluster}: {}", one.says)),
         (None, None, Some(one)) if one.status == ExecutionStatus::Success => {
             (Word::Done, exit::SETTLED, format!("cluster {cluster}: the last rollout ended: {}", one.says))
@@ -133,11 +155,11 @@ pub async fn status(cli: &Cli, cloud: &Cloud, args: &StatusArgs) -> Result<u8> {
         vec![format!("hostagent fleet check --cluster {cluster}")]
     };
     cli.print(&BrakesReport {
-        verdict: Verdict { verdict, exit_code, headline, reasons: Vec::new() },
+        verdict: Verdict { verdict, exit_code, headline, reasons: unseen },
         cluster: cluster.clone(),
         halt,
         calendars,
-        rollouts: Some(rollouts),
+        rollouts,
         next,
     });
     Ok(exit_code)
