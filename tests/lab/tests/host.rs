@@ -106,7 +106,9 @@ fn restarting_through_docker_leaves_the_agent_dead() {
             until_inactive(host);
             let dead = agent(host);
             assert!(!dead.running, "round {round}: {dead:?}");
-            assert_eq!(dead.exit_code, 143, "round {round}");
+            // By the SIGTERM of ecs-init, 143. It may come in the first instant of the new container, when Docker's init
+            // has no handler yet: the kernel then drops it, as for any first process, and Docker kills, 137.
+            assert!([143, 137].contains(&dead.exit_code), "round {round}: {dead:?}");
             assert_eq!(host.unit("ecs.service").result, "success", "round {round}");
             assert_eq!(host.credential_rules(), CredentialRules::GONE, "round {round}");
 
