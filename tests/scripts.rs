@@ -1,4 +1,5 @@
-//! What the packages' scripts do before the last version goes, and what they leave over an upgrade.
+//! Scripts, run with stand-ins for the programs they call: what the packages' do before the last version goes, and what
+//! `tests/run` counts.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
@@ -60,4 +61,32 @@ fn a_removal_takes_what_was_written_for_others_and_an_upgrade_does_not() {
         let kept: Vec<&str> = [CONFIGURED].into_iter().chain(NOT_OURS).collect();
         assert_eq!(left(script, remove, "echo '50-mine.toml:1: no' >&2; exit 78"), kept, "{script}");
     }
+}
+
+/// What each test program prints, and then what was left out.
+const TESTED: &str = "\
+test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out
+left out because HOSTAGENT_TESTS=no-host: one
+left out because HOSTAGENT_TESTS=no-host: two
+left out because there is no package for it: three: packages for aarch64: no rustup
+left out because there is no package for it: three: packages for aarch64: no rustup
+test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out";
+
+#[test]
+fn what_is_left_out_is_not_counted_as_passed() {
+    let programs = tempfile::tempdir().expect("a directory");
+    let run = |tested: &str| {
+        program(programs.path(), "cargo", &format!("[ \"$1\" != test ] || cat <<'END'\n{tested}\nEND"));
+        let mut run = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/run"));
+        run.arg("--no-host").env("PATH", format!("{}:/usr/bin:/bin", programs.path().display()));
+        let output = run.output().expect("bash");
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8(output.stdout).expect("UTF-8");
+        said.strip_prefix(&format!("{tested}\n")).expect("first what cargo said").to_owned()
+    };
+    let counted = "2 host tests left out, as asked\n\
+                   1 test left out: three: packages for aarch64: no rustup\n\
+                   14 passed, 0 failed\n";
+    assert_eq!(run(TESTED), counted);
+    assert_eq!(run("test result: ok. 5 passed; 0 failed"), "5 passed, 0 failed\n");
 }
