@@ -403,7 +403,9 @@ impl Driver {
         self.saved.decision = Some(decision.clone());
         self.comply(&decision);
         let lead = Lead::from(&assessment);
-        self.step(&Input::Looked { decision, ttl_s, instance_id: assessment.instance_id, lead });
+        let took = u64::try_from(self.look_began.elapsed().as_millis()).unwrap_or(0);
+        let asked_ms = up_ms().saturating_sub(took);
+        self.step(&Input::Looked { decision, asked_ms, ttl_s, instance_id: assessment.instance_id, lead });
         // A step may have asked for another look sooner.
         let asked = self.look_at;
         self.plan_next_look();

@@ -6,7 +6,7 @@
 use crate::{
     assess::{Assessment, Finding, Severity},
     config::Opening,
-    decide::{Decision, EndpointSet},
+    decide::{Agreement, Decision, EndpointSet},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -68,7 +68,11 @@ pub enum Phase {
     #[default]
     Observing,
     /// They are there; looks that agree are being counted.
-    Candidate { endpoints: EndpointSet, since_ms: u64, seen: u32, spread_s: u64 },
+    Candidate {
+        endpoints: EndpointSet,
+        #[serde(flatten)]
+        looks: Agreement,
+    },
     /// Proved, and somebody else moves the agent: `on_ready` is `report` or `rollout`.
     Ready { endpoints: EndpointSet },
     /// Proved; about to act, and held by something.
@@ -129,6 +133,9 @@ pub enum Input {
     /// The host was looked at.
     Looked {
         decision: Decision,
+        /// When it began, in milliseconds since boot: what it heard is no older.
+        asked_ms: u64,
+        /// The longest TTL of its answers, or what a cache says is left of it.
         ttl_s: Option<u32>,
         instance_id: Option<String>,
         lead: Lead,

@@ -1,13 +1,13 @@
 //! From one state to the next: pure.
 
 use super::{
-    Policy, splay,
+    Policy, schedule, splay,
     state::{Doing, Effects, Hold, Input, Kind, Lead, Moment, Note, Phase, RunEnd, State},
     words::{self, span},
 };
 use crate::{
     config::{OnReady, Opening},
-    decide::{self, Decision, EndpointSet, TTL_CAP_S, exit},
+    decide::{self, Agreement, Decision, EndpointSet, exit},
 };
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub fn step(state: &State, input: &Input, moment: &Moment, policy: &Policy) -> (
     let (mut next, mut effects) = (state.clone(), Effects::default());
     let mut hooks_agree = false;
     match input {
-        Input::Looked { decision, ttl_s, instance_id, lead } => {
+        Input::Looked { decision, asked_ms, ttl_s, instance_id, lead } => {
             if let Some(id) = instance_id {
                 if next.instance_id.as_ref().is_some_and(|old| old != id) && !next.phase.at_work() {
                     next = State::default();
@@ -35,7 +35,12 @@ pub fn step(state: &State, input: &Input, moment: &Moment, policy: &Policy) -> (
             }
             if !next.phase.at_work() {
                 led(&mut next, &mut effects, decision, lead);
-                looked(&mut next, &mut effects, decision, *ttl_s, moment, policy);
+                let answers = Answers {
+                    asked_ms: *asked_ms,
+                    answered_ms: schedule::answered_ms(*asked_ms, moment.up_ms),
+                    ttl_s: *ttl_s,
+                };
+                looked(&mut next, &mut effects, decision, answers, moment, policy);
             }
         }
         Input::Unchanged => next.same = next.same.saturating_add(1),
@@ -93,11 +98,19 @@ pub fn step(state: &State, input: &Input, moment: &Moment, policy: &Policy) -> (
     (next, effects)
 }
 
+/// What a look heard of the names, in milliseconds since boot and seconds.
+#[derive(Clone, Copy)]
+struct Answers {
+    asked_ms: u64,
+    answered_ms: u64,
+    ttl_s: Option<u32>,
+}
+
 fn looked(
     next: &mut State,
     effects: &mut Effects,
     decision: &Decision,
-    ttl_s: Option<u32>,
+    answers: Answers,
     moment: &Moment,
     policy: &Policy,
 ) {
@@ -105,7 +118,7 @@ fn looked(
     let new = next.judge(decision);
     let gap = next.gap(decision, moment.up_ms);
     if let Decision::Restart { plan } = decision {
-        return agreed(next, effects, &plan.endpoints, ttl_s, moment, policy);
+        return agreed(next, effects, &plan.endpoints, answers, moment, policy);
     }
     let phase = match decision {
         Decision::Settled => Phase::Settled,
@@ -184,12 +197,11 @@ fn agreed(
     next: &mut State,
     effects: &mut Effects,
     found: &EndpointSet,
-    ttl_s: Option<u32>,
+    answers: Answers,
     moment: &Moment,
     policy: &Policy,
 ) {
-    let now = moment.up_ms;
-    let spread = u64::from(ttl_s.unwrap_or(0).min(TTL_CAP_S)).saturating_add(1).max(policy.min_spread_s);
+    let Answers { asked_ms, answered_ms, ttl_s } = answers;
     if next.tried.contains(found) {
         if next.phase != Phase::Blocked {
             let text = "the agent was restarted for these very endpoints, and is still not on them";
@@ -211,22 +223,19 @@ fn agreed(
             }
             return;
         }
-        Phase::Candidate { endpoints, seen, spread_s, .. } if endpoints == found => {
-            *seen = seen.saturating_add(1);
-            *spread_s = spread.max(*spread_s);
-        }
+        Phase::Candidate { endpoints, looks } if endpoints == found => looks.add(asked_ms, answered_ms, ttl_s),
         other => {
             if other.endpoints().is_some() {
                 effects.note(Kind::EndpointsGone, "the endpoint addresses changed; counting anew");
             }
             effects.note(Kind::EndpointsFound, format!("all three endpoints are there: {}", words::set(found)));
-            *other = Phase::Candidate { endpoints: found.clone(), since_ms: now, seen: 1, spread_s: spread };
+            let looks = Agreement::new(asked_ms, answered_ms, ttl_s);
+            *other = Phase::Candidate { endpoints: found.clone(), looks };
             next.same = 0;
         }
     }
-    if let Phase::Candidate { since_ms, seen, spread_s, .. } = &next.phase
-        && *seen >= policy.samples.max(2)
-        && now.saturating_sub(*since_ms) >= spread_s.saturating_mul(1_000)
+    if let Phase::Candidate { looks, .. } = &next.phase
+        && looks.proved(policy.samples.max(2), policy.min_spread_s)
     {
         ready(next, effects, found, moment, policy);
     }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     config::OnReady,
-    decide::{Decision, EndpointSet, Method, Reason},
+    decide::{Agreement, Decision, EndpointSet, Method, Reason},
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{net::IpAddr, time::Duration};
@@ -120,7 +120,7 @@ pub fn status(state: &State, last: Option<&Decision>, up_ms: u64, now: Timestamp
     };
     match &state.phase {
         Phase::Observing => last.map_or_else(|| "looking at the host".into(), |last| looked(last, only_a_gap(last))),
-        Phase::Candidate { seen, .. } => {
+        Phase::Candidate { looks: Agreement { seen, .. }, .. } => {
             format!("all three endpoints are there; {seen} of {} agreeing looks so far", policy.samples.max(2))
         }
         Phase::Ready { .. } => left_to_others(policy.on_ready),
