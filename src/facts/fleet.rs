@@ -134,4 +134,5 @@ pub struct StoredDocument {
     pub content: String,
     pub version: String,
     pub latest: String,
+    pub tags: BTreeMap<String, String>,
 }

@@ -164,7 +164,7 @@ fn rollout(python: &std::path::Path) -> Result<Rolled> {
     let mut rolled = Rolled {
         moved: 0,
         most: 0,
-        allowed: MANY.div_ceil(ZONES.len()) * SHARE / 100,
+        allowed: (MANY.div_ceil(ZONES.len()) * SHARE / 100).min(WAVE),
         two_zones: false,
         wall_s: 0.0,
         ideal_s: ideal_s(),
