@@ -131,8 +131,9 @@ pub struct State {
 impl State {
     /// From the execution's variables; the outputs of one that ended hold the same.
     pub fn of(execution: &Execution) -> Option<Self> {
-        let text = execution.variables.get("State").and_then(|values| values.first())?;
-        let state: Self = serde_json::from_str(text).ok()?;
+        // A variable's texts are short, and so the JSON comes in pieces.
+        let text = execution.variables.get("State")?.concat();
+        let state: Self = serde_json::from_str(&text).ok()?;
         (!state.phase.is_empty()).then_some(state)
     }
 
@@ -294,7 +295,8 @@ mod tests {
     fn a_rollout_says_where_it_is() {
         let state = r#"{"phase":"restart","zones":[["eu-west-1a",20],["eu-west-1b",20]],"zone":1,"wave":3,"hosts":40,
             "counts":{"moved":5,"settled_before":2},"later":"added"}"#;
-        let variables = BTreeMap::from([("State".to_owned(), vec![state.to_owned()])]);
+        let (one, two) = state.split_at(40);
+        let variables = BTreeMap::from([("State".to_owned(), vec![one.to_owned(), two.to_owned()])]);
         let standing = Standing::of(&Execution { variables, ..execution(ExecutionStatus::UnderWay) });
         assert_eq!(standing.says, "wave 3 in eu-west-1b restarting: 5 moved, 2 settled before, 33 to go");
         assert_eq!(Standing::of(&execution(ExecutionStatus::UnderWay)).says, "is beginning");
