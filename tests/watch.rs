@@ -1,5 +1,8 @@
 //! What must hold of the service, always: over generated sequences of looks, events, gates and clock jumps.
 
+#[path = "watch/runbook.rs"]
+mod runbook;
+
 use hostagent::{
     catalog::Service,
     config::{OnReady, Opening},
@@ -194,7 +197,7 @@ impl Host {
         let (state, Effects { doing, .. }) = step(&self.state, input, &self.moment(), &self.policy);
         self.state = state;
         match doing {
-            None | Some(Doing::Look) => Ok(()),
+            None | Some(Doing::Look | Doing::AskAfterRollout) => Ok(()),
             Some(Doing::AskHooks) => {
                 let veto = self.veto.then(|| ("10-hook".to_owned(), "no".to_owned()));
                 self.feed(&Input::Hooks(veto))
@@ -202,12 +205,18 @@ impl Host {
             Some(Doing::Restart) => self.restarts(&before, input),
             Some(Doing::StartRollout) => {
                 prop_assert_eq!(self.policy.on_ready, OnReady::Rollout, "somebody else's runbook was started");
-                let Phase::Ready { endpoints } = &self.state.phase else {
+                prop_assert_eq!(input, &Input::Hooks(None), "the hooks agreed just before");
+                prop_assert!(!self.paused && self.open && !self.veto, "paused, outside the window or vetoed");
+                let Phase::Waiting { endpoints, .. } = &self.state.phase else {
                     return Err(TestCaseError::fail(format!("started in {:?}", self.state.phase)));
                 };
-                let known = self.state.rollout.as_ref().is_some_and(|(set, _)| set == endpoints);
-                prop_assert!(!known, "one rollout for a set of endpoints");
-                let answer = if self.veto { Err("AccessDenied".to_owned()) } else { Ok("an-execution".to_owned()) };
+                let n = (0..2).find(|n| set(*n) == *endpoints).expect("one of ours");
+                prop_assert_eq!(self.last, Some(n), "the last look agreed");
+                let proof = self.agreeing.filter(|a| a.set == n && a.proved);
+                prop_assert!(proof.is_some(), "enough looks over more than one TTL: {:?}", self.agreeing);
+                prop_assert!(self.state.joined_for(endpoints).is_none(), "one rollout for a set of endpoints");
+                let denied = self.runs % 2 == 1;
+                let answer = if denied { Err("AccessDenied".to_owned()) } else { Ok("an-execution".to_owned()) };
                 self.feed(&Input::Rollout(answer))
             }
             Some(Doing::TakeUp) => {
@@ -260,15 +269,15 @@ impl Host {
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    (2_u32..5, 1_u64..20, 0_u64..1_800, prop_oneof![4 => Just(OnReady::Restart), 1 => Just(OnReady::Report)]).prop_map(
-        |(samples, min_spread_s, splay_s, on_ready)| Policy {
-            on_ready,
-            samples,
-            min_spread_s,
-            splay_max: Duration::from_secs(splay_s),
-            settled_interval: Duration::from_secs(300),
-        },
-    )
+    let on_ready = prop_oneof![4 => Just(OnReady::Restart), 1 => Just(OnReady::Report), 2 => Just(OnReady::Rollout)];
+    (2_u32..5, 1_u64..20, 0_u64..1_800, on_ready).prop_map(|(samples, min_spread_s, splay_s, on_ready)| Policy {
+        on_ready,
+        samples,
+        min_spread_s,
+        splay_max: Duration::from_secs(splay_s),
+        settled_interval: Duration::from_secs(300),
+        ..Policy::default()
+    })
 }
 
 fn config() -> ProptestConfig {

@@ -1,11 +1,11 @@
 //! States in words a person can read in `systemctl status`.
 
 use super::{
-    Policy,
+    Policy, rollout,
     state::{Hold, Phase, State},
 };
 use crate::{
-    config::OnReady,
+    config::{self, OnReady},
     decide::{Decision, EndpointSet, Method, Reason},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -99,16 +99,20 @@ pub(super) fn left_to_others(on_ready: OnReady) -> String {
     }
 }
 
-pub(super) fn held(hold: &Hold) -> String {
+/// What holds a host that is ready, and until when as far as that is known.
+pub(super) fn held(hold: &Hold, policy: &Policy) -> String {
     match hold {
         Hold::Splay => "ready; waiting for its splay".into(),
         Hold::BackOff => "ready; the last try did not come about, waiting before the next".into(),
-        Hold::Paused => "ready; paused by the pause file".into(),
-        Hold::Window { opens: Some(opens) } => format!("ready; outside the window, which opens at {opens:.0}"),
+        Hold::Paused => format!("ready; paused by the pause file, until {} is removed", policy.pause_file.display()),
+        Hold::Window { opens: Some(opens) } => {
+            format!("ready; outside the window, until {}", config::opens_words(&policy.window, *opens))
+        }
         Hold::Window { opens: None } => "ready; outside the window, which does not open within two weeks".into(),
-        Hold::Look => "ready; looking once more before the restart".into(),
+        Hold::Look => "ready; looking once more".into(),
         Hold::Hooks => "ready; asking the hooks".into(),
         Hold::Veto { hook, said, .. } => format!("ready; vetoed by {hook}: {said}"),
+        Hold::Rollout => "ready; starting the cluster's rollout, or joining it".into(),
     }
 }
 
@@ -123,14 +127,25 @@ pub fn status(state: &State, last: Option<&Decision>, up_ms: u64, now: Timestamp
         Phase::Candidate { seen, .. } => {
             format!("all three endpoints are there; {seen} of {} agreeing looks so far", policy.samples.max(2))
         }
-        Phase::Ready { .. } => left_to_others(policy.on_ready),
+        Phase::Ready { endpoints } => rollout::words_of(state, endpoints, policy),
         Phase::Waiting { splay_until_ms, hold: Hold::Splay, .. } => {
-            format!("ready; restarts the agent at {} (splay)", at(*splay_until_ms))
+            let deed = match policy.on_ready {
+                OnReady::Rollout => "starts the cluster's rollout",
+                _ => "restarts the agent",
+            };
+            format!("ready; {deed} at {} (splay)", at(*splay_until_ms))
         }
         Phase::Waiting { hold: Hold::BackOff, .. } => {
-            format!("ready; the last try did not come about, the next is at {}", at(state.not_before_ms))
+            let why = match state.rollout_trouble.as_str() {
+                "" => "the last try did not come about",
+                trouble => trouble,
+            };
+            format!("ready; {why}; the next try is at {}", at(state.not_before_ms))
         }
-        Phase::Waiting { hold, .. } => held(hold),
+        Phase::Waiting { hold: hold @ Hold::Veto { again_ms, .. }, .. } => {
+            format!("{}; asked again at {}", held(hold, policy), at(*again_ms))
+        }
+        Phase::Waiting { hold, .. } => held(hold, policy),
         Phase::Acting { recovering: true, .. } => "finishing an interrupted restart of the agent".into(),
         Phase::Acting { run, .. } => {
             format!("restarting the agent{}", run.as_deref().map(|r| format!(" (run {r})")).unwrap_or_default())
