@@ -2,6 +2,8 @@
 
 #[path = "watch/runbook.rs"]
 mod runbook;
+#[path = "watch/service.rs"]
+mod service;
 
 use hostagent::{
     catalog::Service,
@@ -397,8 +399,11 @@ fn another_boot_counts_anew_and_remembers_what_was_tried() {
         agrees: true,
         hold: hostagent::watch::state::Hold::Splay,
     };
-    let state = State { phase: waiting.clone(), tried: vec![set(1)], not_before_ms: 7, ..State::default() };
+    let seen =
+        State { led: Some(set(1)), verdict: "settled".into(), rollout_trouble: "denied".into(), ..State::default() };
+    let state = State { phase: waiting.clone(), tried: vec![set(1)], not_before_ms: 7, ..seen };
     let other = state.clone().resumed(false);
+    assert_eq!((&other.led, other.verdict.as_str(), other.rollout_trouble.as_str()), (&None, "", ""));
     assert_eq!((other.phase, other.not_before_ms), (Phase::Observing, 0));
     assert_eq!(other.tried, [set(1)]);
     let same = state.resumed(true);

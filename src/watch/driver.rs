@@ -10,6 +10,7 @@ mod runs;
 use super::{
     Policy,
     burst::Burst,
+    compliance::Compliance,
     errand::{self, Errand, Told},
     hooks, notify,
     record::Outlet,
@@ -107,9 +108,7 @@ pub(super) struct Driver {
     pub(super) record_trouble: Option<String>,
     pub(super) config_trouble: Option<String>,
     pub(super) said: String,
-    /// The verdict that SSM Compliance was last told, or asked to take, and how often that failed.
-    complied: Option<String>,
-    comply_failed: u32,
+    compliance: Compliance,
 }
 
 /// Runs until SIGTERM or SIGINT. `program` is hostagent, which does what takes more than waiting.
@@ -149,8 +148,7 @@ pub async fn watch(source: Source, settings: Settings, program: PathBuf, verbosi
         record_trouble: None,
         config_trouble: None,
         said: String::new(),
-        complied: None,
-        comply_failed: 0,
+        compliance: Compliance::default(),
     };
     driver.remember()?;
     // What is under way when the service stops is dropped with the set.

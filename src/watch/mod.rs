@@ -7,6 +7,7 @@
 //! | [`gates`], [`rollout`] | what stands between "ready" and the deed; the deed that is the cluster's runbook |
 //! | [`splay`], [`schedule`] | how long a host waits before it acts; when to look next |
 //! | [`burst`] | one look for many events |
+//! | [`compliance`] | when SSM Compliance is told |
 //! | [`words`] | states in words a person can read in `systemctl status` |
 //! | [`saved`] | the last words on disk: state and time line |
 //! | [`record`] | what is told of it: journal, systemd, the words on disk |
@@ -18,6 +19,7 @@
 //! anything but the window, which is a matter of the time of day.
 
 pub mod burst;
+pub mod compliance;
 pub mod driver;
 pub mod errand;
 mod gates;

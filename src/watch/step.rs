@@ -112,7 +112,9 @@ fn looked(
         Decision::Settled => Phase::Settled,
         Decision::Refuse { .. } | Decision::Spent { .. } => Phase::Blocked,
         // One look that saw too little does not undo what was proved, and is no leave to act either.
-        _ if (gap || matches!(decision, Decision::Unknown { .. })) && matches!(was, Phase::Waiting { .. }) => {
+        _ if (gap || matches!(decision, Decision::Unknown { .. }))
+            && matches!(was, Phase::Waiting { .. } | Phase::Ready { .. }) =>
+        {
             if let Phase::Waiting { agrees, .. } = &mut next.phase {
                 *agrees = false;
             }

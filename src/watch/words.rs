@@ -166,6 +166,40 @@ pub fn status(state: &State, last: Option<&Decision>, up_ms: u64, now: Timestamp
 mod tests {
     use super::*;
 
+    fn says(hold: Hold, policy: &Policy) -> String {
+        let phase = Phase::Waiting {
+            endpoints: EndpointSet::default(),
+            since_ms: 0,
+            splay_until_ms: 90_000,
+            agrees: true,
+            hold,
+        };
+        let state = State { phase, not_before_ms: 120_000, ..State::default() };
+        status(&state, None, 60_000, Timestamp::UNIX_EPOCH, policy)
+    }
+
+    #[test]
+    fn the_status_line_says_what_is_waited_for_and_until_when() {
+        let window = vec!["Sat 02:00-04:00 Europe/Berlin".parse().unwrap()];
+        let policy = Policy { window, pause_file: "/run/hostagent/pause".into(), ..Policy::default() };
+        let rollout = Policy { on_ready: OnReady::Rollout, ..policy.clone() };
+        let opens = Some("2026-11-28T01:00:00Z".parse().unwrap());
+        for (hold, words) in [
+            (Hold::Window { opens }, "ready; outside the window, until Sat 02:00 Europe/Berlin (2026-11-28)"),
+            (Hold::Paused, "ready; paused by the pause file, until /run/hostagent/pause is removed"),
+            (Hold::Splay, "ready; restarts the agent at 1970-01-01T00:00:30Z (splay)"),
+            (Hold::BackOff, "ready; the last try did not come about; the next try is at 1970-01-01T00:01:00Z"),
+        ] {
+            assert_eq!(says(hold, &policy), words);
+        }
+        let veto = Hold::Veto { hook: "10-deploy".into(), said: "a deployment".into(), again_ms: 80_000 };
+        assert_eq!(
+            says(veto, &policy),
+            "ready; vetoed by 10-deploy: a deployment; asked again at 1970-01-01T00:00:20Z"
+        );
+        assert_eq!(says(Hold::Splay, &rollout), "ready; starts the cluster's rollout at 1970-01-01T00:00:30Z (splay)");
+    }
+
     #[test]
     fn spans_are_short() {
         let of = |s| span(Duration::from_secs(s));

@@ -177,6 +177,18 @@ fn a_host_that_was_moved_asks_for_nothing_more() {
 }
 
 #[test]
+fn a_look_that_saw_too_little_changes_nothing_of_what_was_left_to_others() {
+    let mut host = Host::new();
+    host.joins(0, "e0");
+    for decision in [other(1), disconnected(0)] {
+        assert_eq!(host.looks(decision, 30 * MINUTE_MS), None, "nothing is asked on a missing fact");
+        assert_eq!(host.state.phase, Phase::Ready { endpoints: set(0) });
+    }
+    assert_eq!(host.looks(restart(0), MINUTE_MS), Some(Doing::AskAfterRollout));
+    assert_eq!(host.said("ready; on_ready"), 1, "{:?}", host.notes);
+}
+
+#[test]
 fn after_a_reboot_it_is_asked_after_at_once() {
     let mut host = Host::new();
     host.joins(0, "e0");

@@ -26,8 +26,6 @@ use tokio::time::Instant;
 /// The rule of a look of which nothing came.
 const LOOK_LOST: &str = "look-lost";
 const LOOK_LOST_REMEDY: &str = "it is looked again by itself; by hand: hostagent check; then free -m; dmesg | tail";
-/// So often a verdict is told to SSM Compliance until it takes it.
-const COMPLY_TRIES: u32 = 5;
 
 impl Driver {
     pub(super) fn look_in(&mut self, wait: Duration) {
@@ -144,34 +142,18 @@ impl Driver {
         self.publish();
     }
 
-    /// Tells SSM Compliance, when the verdict is another one, or when it could not be told.
     fn comply(&mut self, decision: &Decision) {
-        let verdict = decision.word().to_owned();
-        if !self.settings.fleet.compliance || self.complied.as_ref() == Some(&verdict) {
+        if !self.settings.fleet.compliance || !self.compliance.is_due(decision) {
             return;
         }
-        let (settings, says) = (self.settings.clone(), words::why(decision));
+        let (settings, verdict, says) = (self.settings.clone(), decision.word().to_owned(), words::why(decision));
         let compliant = *decision == Decision::Settled;
-        self.send_out(Errand::Comply { settings, compliant, verdict: verdict.clone(), says });
-        self.complied = Some(verdict);
+        self.send_out(Errand::Comply { settings, compliant, verdict, says });
     }
 
-    /// A verdict that was not taken is told again after the next looks, a few times: the role may well not allow it.
     pub(super) fn complied(&mut self, answer: Result<(), String>) {
-        let Err(why) = answer else {
-            self.comply_failed = 0;
-            return;
-        };
-        self.comply_failed = self.comply_failed.saturating_add(1);
-        match self.comply_failed {
-            1 => tracing::info!("SSM Compliance was not told, and is told again after the next look: {why}"),
-            COMPLY_TRIES => tracing::info!("SSM Compliance is not told until the verdict changes: {why}"),
-            _ => tracing::debug!("SSM Compliance was not told: {why}"),
-        }
-        if self.comply_failed < COMPLY_TRIES {
-            self.complied = None;
-        } else {
-            self.comply_failed = 0;
+        if let Some(words) = answer.err().and_then(|why| self.compliance.failed(&why)) {
+            tracing::info!("{words}");
         }
     }
 

@@ -20,7 +20,7 @@ use tokio::time::sleep;
 /// So often a run is followed anew when its follower is lost; then it is left to the next look.
 const REJOINS: u32 = 5;
 /// Before the first time; twice as long before each further one.
-const REJOIN: Duration = Duration::from_millis(500);
+const REJOIN: Duration = Duration::from_millis(200);
 
 impl Driver {
     /// Hands a run off, to be followed by an errand.
