@@ -97,7 +97,7 @@ impl Simulated {
         match effects.doing {
             Some(Doing::AskHooks) => self.feed(Input::Hooks(None)),
             Some(Doing::Restart) => self.begun.push(self.up_ms),
-            Some(Doing::Look | Doing::TakeUp | Doing::StartRollout) | None => {}
+            Some(Doing::Look | Doing::TakeUp | Doing::StartRollout | Doing::AskAfterRollout) | None => {}
         }
     }
 

@@ -1,5 +1,10 @@
 //! What must hold of the service, always: over generated sequences of looks, events, gates and clock jumps.
 
+#[path = "watch/runbook.rs"]
+mod runbook;
+#[path = "watch/service.rs"]
+mod service;
+
 use hostagent::{
     catalog::Service,
     config::{OnReady, Opening},
@@ -215,7 +220,7 @@ impl Host {
         let (state, Effects { doing, .. }) = step(&self.state, input, &self.moment(), &self.policy);
         self.state = state;
         match doing {
-            None | Some(Doing::Look) => Ok(()),
+            None | Some(Doing::Look | Doing::AskAfterRollout) => Ok(()),
             Some(Doing::AskHooks) => {
                 let veto = self.veto.then(|| ("10-hook".to_owned(), "no".to_owned()));
                 self.feed(&Input::Hooks(veto))
@@ -223,12 +228,18 @@ impl Host {
             Some(Doing::Restart) => self.restarts(&before, input),
             Some(Doing::StartRollout) => {
                 prop_assert_eq!(self.policy.on_ready, OnReady::Rollout, "somebody else's runbook was started");
-                let Phase::Ready { endpoints } = &self.state.phase else {
+                prop_assert_eq!(input, &Input::Hooks(None), "the hooks agreed just before");
+                prop_assert!(!self.paused && self.open && !self.veto, "paused, outside the window or vetoed");
+                let Phase::Waiting { endpoints, .. } = &self.state.phase else {
                     return Err(TestCaseError::fail(format!("started in {:?}", self.state.phase)));
                 };
-                let known = self.state.rollout.as_ref().is_some_and(|(set, _)| set == endpoints);
-                prop_assert!(!known, "one rollout for a set of endpoints");
-                let answer = if self.veto { Err("AccessDenied".to_owned()) } else { Ok("an-execution".to_owned()) };
+                let n = (0..2).find(|n| set(*n) == *endpoints).expect("one of ours");
+                prop_assert_eq!(self.last, Some(n), "the last look agreed");
+                let proof = self.agreeing.filter(|a| a.set == n && a.proved);
+                prop_assert!(proof.is_some(), "enough looks over more than one TTL: {:?}", self.agreeing);
+                prop_assert!(self.state.joined_for(endpoints).is_none(), "one rollout for a set of endpoints");
+                let denied = self.runs % 2 == 1;
+                let answer = if denied { Err("AccessDenied".to_owned()) } else { Ok("an-execution".to_owned()) };
                 self.feed(&Input::Rollout(answer))
             }
             Some(Doing::TakeUp) => {
@@ -281,15 +292,15 @@ impl Host {
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    (2_u32..5, 1_u64..20, 0_u64..1_800, prop_oneof![4 => Just(OnReady::Restart), 1 => Just(OnReady::Report)]).prop_map(
-        |(samples, min_spread_s, splay_s, on_ready)| Policy {
-            on_ready,
-            samples,
-            min_spread_s,
-            splay_max: Duration::from_secs(splay_s),
-            settled_interval: Duration::from_secs(300),
-        },
-    )
+    let on_ready = prop_oneof![4 => Just(OnReady::Restart), 1 => Just(OnReady::Report), 2 => Just(OnReady::Rollout)];
+    (2_u32..5, 1_u64..20, 0_u64..1_800, on_ready).prop_map(|(samples, min_spread_s, splay_s, on_ready)| Policy {
+        on_ready,
+        samples,
+        min_spread_s,
+        splay_max: Duration::from_secs(splay_s),
+        settled_interval: Duration::from_secs(300),
+        ..Policy::default()
+    })
 }
 
 fn config() -> ProptestConfig {
@@ -451,8 +462,11 @@ fn another_boot_counts_anew_and_remembers_what_was_tried() {
         agrees: true,
         hold: hostagent::watch::state::Hold::Splay,
     };
-    let state = State { phase: waiting.clone(), tried: vec![set(1)], not_before_ms: 7, ..State::default() };
+    let seen =
+        State { led: Some(set(1)), verdict: "settled".into(), rollout_trouble: "denied".into(), ..State::default() };
+    let state = State { phase: waiting.clone(), tried: vec![set(1)], not_before_ms: 7, ..seen };
     let other = state.clone().resumed(false);
+    assert_eq!((&other.led, other.verdict.as_str(), other.rollout_trouble.as_str()), (&None, "", ""));
     assert_eq!((other.phase, other.not_before_ms), (Phase::Observing, 0));
     assert_eq!(other.tried, [set(1)]);
     let same = state.resumed(true);

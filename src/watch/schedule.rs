@@ -13,6 +13,8 @@ const WITHOUT_TTL_S: u32 = 60;
 /// Eager ones once, after the first look: from then on they come a TTL apart and stay spread. Any later, and what
 /// changed would be noticed after more than a TTL; any sooner, and a name would be asked for twice in one.
 const JITTER: u32 = 8;
+/// After a look that came to nothing, at first.
+const AFTER_LOST: Duration = Duration::from_secs(10);
 /// Within this time of its beginning a look has its answers. What then takes longer are addresses that do not answer.
 const ANSWERED: Duration = Duration::from_secs(1);
 /// What timers round.
@@ -34,6 +36,8 @@ pub enum Pace {
 pub fn pace(state: &State, last: Option<&Decision>) -> Pace {
     match state.phase {
         Phase::Observing if matches!(last, Some(Decision::Waiting { .. })) => Pace::Eager,
+        // Somebody else is about to move the agent, or the runbook is.
+        Phase::Ready { .. } => Pace::Eager,
         Phase::Candidate { .. } | Phase::Waiting { .. } => Pace::Counting,
         _ => Pace::Easing { same: state.same },
     }
@@ -60,6 +64,12 @@ pub fn interval(pace: Pace, ttl_s: Option<u32>, instance_id: &str, nth: u64, pol
         Pace::Eager if nth > 1 => base,
         _ => base + splay::part(&format!("{instance_id} look {nth}"), base / JITTER),
     }
+}
+
+/// Time from a look of which nothing came to the next, by how many in a row there were: soon, for most of what loses one
+/// is over in a moment; then twice as long each time, up to the settled interval.
+pub fn after_lost(in_a_row: u32, policy: &Policy) -> Duration {
+    AFTER_LOST.saturating_mul(1 << in_a_row.saturating_sub(1).min(16)).min(policy.settled_interval)
 }
 
 /// What is left of an interval at the end of a look that took so long: its answers are that much older.
@@ -113,6 +123,19 @@ mod tests {
     fn a_look_that_is_long_in_probing_does_not_put_the_next_one_off() {
         let left = |took_ms| left(Duration::from_secs(60), Duration::from_millis(took_ms)).as_millis();
         assert_eq!([left(50), left(1_000), left(4_000), left(100_000)], [60_000, 60_000, 57_000, 1_000]);
+    }
+
+    #[test]
+    fn lost_looks_are_made_again_soon_and_then_ever_more_rarely() {
+        let waits = [1, 2, 3, 5, 6, 7, u32::MAX].map(|lost| after_lost(lost, &policy()).as_secs());
+        assert_eq!(waits, [10, 20, 40, 160, 300, 300, 300]);
+    }
+
+    #[test]
+    fn a_host_that_others_are_to_move_is_looked_at_as_one_that_moves_itself() {
+        let endpoints = crate::decide::EndpointSet::default();
+        let state = State { phase: Phase::Ready { endpoints }, same: 9, ..State::default() };
+        assert_eq!(pace(&state, None), Pace::Eager);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A step gives leave to begin, no more: the run itself confirms, asks for its permit and counts itself before it touches
 //! anything. What the states add is patience: agreement over time, splay, window, pause, veto.
 
+use super::rollout::{Fate, Joined};
 use crate::{
     assess::{Assessment, Finding, Severity},
     config::Opening,
@@ -29,9 +30,12 @@ pub struct State {
     pub not_before_ms: u64,
     /// Where the names led while the agent was on the endpoints, empty for elsewhere; `None` until it was seen so.
     pub led: Option<EndpointSet>,
-    /// The runbook that was started, or joined, for a set of endpoints: its execution's ID.
+    /// The execution of the cluster's runbook that was started, or joined.
     #[serde(default)]
-    pub rollout: Option<(EndpointSet, String)>,
+    pub joined: Option<Joined>,
+    /// What stands in the way of the rollout, as it was last said.
+    #[serde(default)]
+    pub rollout_trouble: String,
     /// Since when the agent has been seen without a connection that it needs, in milliseconds since boot.
     pub gap_since_ms: Option<u64>,
 }
@@ -73,7 +77,7 @@ pub enum Phase {
         #[serde(flatten)]
         looks: Agreement,
     },
-    /// Proved, and somebody else moves the agent: `on_ready` is `report` or `rollout`.
+    /// Proved, and somebody else moves the agent: `on_ready` is `report`, or the cluster's runbook was started.
     Ready { endpoints: EndpointSet },
     /// Proved; about to act, and held by something.
     Waiting {
@@ -116,6 +120,8 @@ pub enum Hold {
         said: String,
         again_ms: u64,
     },
+    /// The cluster's runbook is being started.
+    Rollout,
 }
 
 /// What is so right now.
@@ -161,6 +167,8 @@ pub enum Input {
     },
     /// The runbook was started, or why not.
     Rollout(Result<String, String>),
+    /// What became of the runbook's execution, or why that cannot be told.
+    AskedAfter(Result<Fate, String>),
     /// An interrupted run was found, and nobody is at it.
     Interrupted {
         run: String,
@@ -194,6 +202,8 @@ pub enum Doing {
     AskHooks,
     /// Start the cluster's runbook, or join it.
     StartRollout,
+    /// See what became of the execution that was joined.
+    AskAfterRollout,
     /// Look at the host soon.
     Look,
 }
@@ -305,7 +315,12 @@ impl State {
             if self.phase.at_work() {
                 self.untry();
             }
-            self.phase = Phase::Observing;
+            // The agent was started anew: where its connections were, and what was said of that, was the one before it.
+            (self.phase, self.led, self.verdict) = (Phase::Observing, None, String::new());
+            self.rollout_trouble.clear();
+            if let Some(joined) = &mut self.joined {
+                joined.ask_ms = 0;
+            }
             return self;
         }
         match &mut self.phase {
@@ -330,7 +345,7 @@ impl State {
             Hold::Paused => Some(Duration::from_secs(2)),
             // Not "until it opens": the clock may be set meanwhile.
             Hold::Window { .. } => Some(Duration::from_secs(20)),
-            Hold::Look | Hold::Hooks => None,
+            Hold::Look | Hold::Hooks | Hold::Rollout => None,
         }
     }
 }

@@ -1,12 +1,14 @@
 //! From one state to the next: pure.
 
 use super::{
-    Policy, schedule, splay,
+    Policy,
+    gates::{gates, longest_splay},
+    rollout, schedule, splay,
     state::{Doing, Effects, Hold, Input, Kind, Lead, Moment, Note, Phase, RunEnd, State},
     words::{self, span},
 };
 use crate::{
-    config::{OnReady, Opening},
+    config::OnReady,
     decide::{self, Agreement, Decision, EndpointSet, exit},
 };
 use std::time::Duration;
@@ -18,8 +20,6 @@ const RETRY: Duration = Duration::from_secs(60);
 const RETRY_MOST: Duration = Duration::from_secs(3_600);
 /// Brief gaps in the agent's connections are normal several times an hour: judged over minutes.
 const GAP: Duration = Duration::from_secs(180);
-/// Sets of endpoints remembered as tried. The history on disk remembers more.
-const KEPT_SETS: usize = 16;
 
 /// The next state, and what is to be done. Pure.
 pub fn step(state: &State, input: &Input, moment: &Moment, policy: &Policy) -> (State, Effects) {
@@ -85,7 +85,8 @@ pub fn step(state: &State, input: &Input, moment: &Moment, policy: &Policy) -> (
             effects.doing = Some(Doing::Look);
         }
         Input::RunLost { .. } => {}
-        Input::Rollout(answer) => asked(&mut next, &mut effects, answer, moment),
+        Input::Rollout(answer) => rollout::started(&mut next, &mut effects, answer, moment),
+        Input::AskedAfter(answer) => rollout::asked_after(&mut next, &mut effects, answer, moment),
         Input::Interrupted { run } => {
             if !next.phase.at_work() && next.may_take_up(moment.up_ms) {
                 effects.note(Kind::Acting, format!("run {run} was interrupted; finishing it"));
@@ -124,7 +125,9 @@ fn looked(
         Decision::Settled => Phase::Settled,
         Decision::Refuse { .. } | Decision::Spent { .. } => Phase::Blocked,
         // One look that saw too little does not undo what was proved, and is no leave to act either.
-        _ if (gap || matches!(decision, Decision::Unknown { .. })) && matches!(was, Phase::Waiting { .. }) => {
+        _ if (gap || matches!(decision, Decision::Unknown { .. }))
+            && matches!(was, Phase::Waiting { .. } | Phase::Ready { .. }) =>
+        {
             if let Phase::Waiting { agrees, .. } = &mut next.phase {
                 *agrees = false;
             }
@@ -218,7 +221,7 @@ fn agreed(
         Phase::Ready { endpoints } if endpoints == found => {
             match policy.on_ready {
                 OnReady::Restart => ready(next, effects, found, moment, policy),
-                OnReady::Rollout => roll_out(next, effects, moment),
+                OnReady::Rollout => rollout::still_public(next, effects, moment),
                 OnReady::Report => {}
             }
             return;
@@ -244,16 +247,24 @@ fn agreed(
 /// The endpoints are proved.
 fn ready(next: &mut State, effects: &mut Effects, found: &EndpointSet, moment: &Moment, policy: &Policy) {
     next.same = 0;
-    if policy.on_ready != OnReady::Restart {
+    let others = match policy.on_ready {
+        OnReady::Restart => false,
+        OnReady::Report => true,
+        OnReady::Rollout => !next.wants_rollout(found),
+    };
+    if others {
         effects.note(Kind::Ready, words::left_to_others(policy.on_ready));
         next.phase = Phase::Ready { endpoints: found.clone() };
-        if policy.on_ready == OnReady::Rollout {
-            roll_out(next, effects, moment);
-        }
         return;
     }
-    let wait = splay::splay(next.instance_id.as_deref().unwrap_or_default(), found, policy.splay_max);
-    effects.note(Kind::Ready, format!("ready: the agent is restarted after a splay of {}", span(wait)));
+    let wait = splay::splay(next.instance_id.as_deref().unwrap_or_default(), found, longest_splay(policy));
+    effects.note(
+        Kind::Ready,
+        match policy.on_ready {
+            OnReady::Rollout => words::left_to_others(policy.on_ready),
+            _ => format!("ready: the agent is restarted after a splay of {}", span(wait)),
+        },
+    );
     next.phase = Phase::Waiting {
         endpoints: found.clone(),
         since_ms: moment.up_ms,
@@ -261,93 +272,6 @@ fn ready(next: &mut State, effects: &mut Effects, found: &EndpointSet, moment: &
         agrees: true,
         hold: Hold::Splay,
     };
-}
-
-/// Has the cluster's runbook started for these endpoints, unless that was done.
-fn roll_out(next: &State, effects: &mut Effects, moment: &Moment) {
-    let Phase::Ready { endpoints } = &next.phase else { return };
-    let done = next.rollout.as_ref().is_some_and(|(set, _)| set == endpoints);
-    if !done && moment.up_ms >= next.not_before_ms {
-        effects.doing = Some(Doing::StartRollout);
-    }
-}
-
-/// What came of asking for the runbook.
-fn asked(next: &mut State, effects: &mut Effects, answer: &Result<String, String>, moment: &Moment) {
-    // Something else has happened meanwhile: the next "ready" asks again.
-    let Phase::Ready { endpoints } = &next.phase else { return };
-    let endpoints = endpoints.clone();
-    match answer {
-        Ok(id) => {
-            (next.failures, next.not_before_ms) = (0, 0);
-            effects.note(Kind::Rollout, format!("the cluster's rollout moves this host: execution {id}"));
-            next.rollout = Some((endpoints, id.clone()));
-        }
-        Err(why) => {
-            next.back_off(moment.up_ms);
-            effects.note(Kind::Rollout, format!("the cluster's rollout could not be started: {why}"));
-        }
-    }
-}
-
-/// What stands between "ready" and the restart: splay, pause, window, the last look, hooks; in this order.
-fn gates(next: &mut State, effects: &mut Effects, hooks_agree: bool, moment: &Moment, policy: &Policy) {
-    let now = moment.up_ms;
-    let not_before_ms = next.not_before_ms;
-    let id = next.instance_id.clone().unwrap_or_default();
-    let Phase::Waiting { endpoints, splay_until_ms, agrees, hold, .. } = &mut next.phase else { return };
-    if policy.on_ready != OnReady::Restart {
-        effects.note(Kind::Ready, words::left_to_others(policy.on_ready));
-        next.phase = Phase::Ready { endpoints: endpoints.clone() };
-        return;
-    }
-    if let (Hold::Window { .. }, Opening::Open { length_s }) = (&*hold, moment.opening) {
-        // A fleet that waited for the window does not act all at once when it opens.
-        let most = policy.splay_max.min(Duration::from_secs(length_s / 2));
-        *splay_until_ms = now.saturating_add(millis(splay::splay(&id, endpoints, most)));
-    }
-    let held = if now < *splay_until_ms {
-        Some(Hold::Splay)
-    } else if now < not_before_ms {
-        Some(Hold::BackOff)
-    } else if moment.paused {
-        Some(Hold::Paused)
-    } else if let Opening::Closed { opens } = moment.opening {
-        Some(Hold::Window { opens })
-    } else if !*agrees {
-        Some(Hold::Look)
-    } else if hooks_agree {
-        None
-    } else {
-        match &*hold {
-            Hold::Veto { again_ms, .. } if now < *again_ms => Some(hold.clone()),
-            _ => Some(Hold::Hooks),
-        }
-    };
-    match held {
-        Some(held) => {
-            let changed = std::mem::discriminant(&held) != std::mem::discriminant(&*hold);
-            if held == Hold::Hooks && changed {
-                effects.doing = Some(Doing::AskHooks);
-            }
-            if changed && matches!(held, Hold::Paused | Hold::Window { .. } | Hold::BackOff) {
-                effects.note(Kind::Waiting, words::held(&held));
-            }
-            if held == Hold::Look && changed {
-                effects.doing = Some(Doing::Look);
-            }
-            *hold = held;
-        }
-        None => {
-            let endpoints = endpoints.clone();
-            effects.note(Kind::Acting, format!("restarting the agent for {}", words::set(&endpoints)));
-            effects.doing = Some(Doing::Restart);
-            next.tried.push(endpoints.clone());
-            let old = next.tried.len().saturating_sub(KEPT_SETS);
-            next.tried.drain(..old);
-            next.phase = Phase::Acting { endpoints, run: None, recovering: false };
-        }
-    }
 }
 
 fn ended(next: &mut State, effects: &mut Effects, end: &RunEnd, moment: &Moment) {
@@ -394,12 +318,12 @@ fn decide_word(decision: &Decision) -> &'static str {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Effects {
-    fn note(&mut self, kind: Kind, text: impl Into<String>) {
+    pub(super) fn note(&mut self, kind: Kind, text: impl Into<String>) {
         self.notes.push(Note { kind, text: text.into() });
     }
 }
@@ -418,7 +342,7 @@ impl State {
         self.failures <= 1 || now_ms >= self.not_before_ms
     }
 
-    fn back_off(&mut self, now_ms: u64) {
+    pub(super) fn back_off(&mut self, now_ms: u64) {
         let wait = RETRY.saturating_mul(1 << self.failures.min(8)).min(RETRY_MOST);
         self.failures = self.failures.saturating_add(1);
         self.not_before_ms = now_ms.saturating_add(millis(wait));
