@@ -59,7 +59,9 @@ fn the_package_is_tried_as_the_readme_says() {
     assert!(section.iter().any(|line| line.starts_with("packaging/build --quick")), "which tests/run has done");
     let line = section.iter().find_map(|line| line.strip_prefix("cargo run -p hostagent-lab -- ")).expect("the lab");
     let program = Path::new(env!("CARGO_BIN_EXE_hostagent")).with_file_name("hostagent-lab");
-    let mut command = Command::new(program);
+    // Passes the signal on; and is the bound of all that is read from it.
+    let mut command = Command::new("timeout");
+    command.args(["--signal=INT", "--kill-after=60", "600"]).arg(program);
     command.args(line.split_whitespace().take_while(|word| !word.starts_with('#')));
     let mut lab = Lab(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("hostagent-lab"));
     let mut typed = Vec::new();
