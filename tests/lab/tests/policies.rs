@@ -8,7 +8,7 @@ type Actions = BTreeSet<String>;
 /// Adapters of those who run the fleet commands; `documents` is the installer's.
 const OPERATOR: [&str; 4] = ["automation", "cluster", "halt", "run_command"];
 /// What IAM knows no resources for.
-const OF_NO_RESOURCE: [&str; 9] = [
+const OF_NO_RESOURCE: [&str; 8] = [
     "ec2:DescribeInstances",
     "ecs:DiscoverPollEndpoint",
     "ssm:CancelCommand",
@@ -17,7 +17,6 @@ const OF_NO_RESOURCE: [&str; 9] = [
     "ssm:ListAssociations",
     "ssm:ListCommandInvocations",
     "ssm:ListCommands",
-    "ecs:DescribeCapacityProviders",
 ];
 
 fn root() -> std::path::PathBuf {
