@@ -115,6 +115,7 @@ fn seen() -> MetricsView {
             cache: unseen(),
             persistence: unseen(),
             config_file: unseen(),
+            ecs_init: unseen(),
         },
         systemd: unseen(),
         instance: Fact::Known(Instance {

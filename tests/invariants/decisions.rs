@@ -83,6 +83,42 @@ fn a_bare_container_is_restarted_by_its_id() {
     expect(&no_systemd, 10, &[]);
 }
 
+/// Seeing nobody else is not enough to take Docker for the owner.
+#[test]
+fn a_container_is_dockers_only_where_docker_starts_it_and_ecs_init_has_not_been() {
+    let bare = |change: &dyn Fn(&mut Observation)| {
+        let mut seen = movable(Kind::Bare);
+        change(&mut seen);
+        seen
+    };
+    let no_policy = bare(&|seen| agent_container(seen).restart_policy = RestartPolicy::No);
+    let decision = expect(&no_policy, 12, &["ownership-unclear"]);
+    assert!(decision.reasons()[0].text.contains("restart policy is no"), "{decision:?}");
+    let trace = "/etc/init/ecs.conf";
+    let traced = bare(&|seen| seen.agent.ecs_init = Fact::Known(vec![trace.into()]));
+    let decision = expect(&traced, 12, &["ownership-unclear"]);
+    assert!(decision.reasons()[0].text.contains(trace), "{decision:?}");
+    // Whatever its init system: upstart is none that could be asked.
+    let mut upstart = traced.clone();
+    upstart.systemd = Fact::Known(Systemd::NotBooted);
+    expect(&upstart, 12, &["ownership-unclear"]);
+    expect(&bare(&|seen| seen.agent.ecs_init = unknown("traces of ecs-init")), 1, &["agent-unknown"]);
+    for policy in [RestartPolicy::Always, RestartPolicy::UnlessStopped, RestartPolicy::OnFailure { max: 0 }] {
+        expect(&bare(&|seen| agent_container(seen).restart_policy = policy), 10, &[]);
+    }
+}
+
+#[test]
+fn checkpointing_that_is_switched_off_is_refused_however_it_is_written() {
+    for off in ["false", "False", "FALSE", "f", "F", "0", " 0 "] {
+        expect(&config("ECS_CHECKPOINT", off), 12, &["state-not-kept"]);
+    }
+    // The agent takes these for its default, which is to save where it has a data directory.
+    for other in ["no", "off", "fAlse", "", "true", "1"] {
+        expect(&config("ECS_CHECKPOINT", other), 10, &[]);
+    }
+}
+
 #[test]
 fn settled_means_both_websockets_on_endpoints() {
     let settled = moved(&movable(Kind::EcsInit), Kind::EcsInit, t0());

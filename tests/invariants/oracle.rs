@@ -70,7 +70,8 @@ pub fn state_survives(seen: &Observation, supervised: bool) -> bool {
     let saved = p.state_file.as_ref().is_some_and(|f| f.1 > 0);
     let next = match &seen.agent.config_file {
         Fact::Known(file) => {
-            file.env.get("ECS_CHECKPOINT").is_none_or(|v| v != "false")
+            let off = ["0", "f", "F", "false", "FALSE", "False"];
+            file.env.get("ECS_CHECKPOINT").is_none_or(|v| !off.contains(&v.trim()))
                 && file.env.get("ECS_DATADIR").is_none_or(|v| Some(v) == p.data_dir.as_ref())
         }
         Fact::Unknown(_) => false,
@@ -88,7 +89,8 @@ pub fn right_owner(seen: &Observation, method: &Method) -> bool {
     let Fact::Known(Presence::Container(c)) = &seen.agent.presence else { return false };
     match method {
         Method::DockerRestart { container_id, .. } | Method::DockerStart { container_id } => {
-            units.is_empty() && c.id == *container_id
+            let no_trace = matches!(&seen.agent.ecs_init, Fact::Known(traces) if traces.is_empty());
+            units.is_empty() && no_trace && c.restart_policy != RestartPolicy::No && c.id == *container_id
         }
         Method::RestartUnit { unit } | Method::StartUnit { unit } => {
             let busy = |u: &&&Unit| !matches!(u.active_state.as_str(), "inactive" | "failed");

@@ -58,9 +58,10 @@ pub enum Blank {
     Credentials,
     Rules,
     Workloads,
+    EcsInit,
 }
 
-pub const BLANKS: [Blank; 13] = [
+pub const BLANKS: [Blank; 14] = [
     Blank::Presence,
     Blank::Introspection,
     Blank::Tasks,
@@ -74,6 +75,7 @@ pub const BLANKS: [Blank; 13] = [
     Blank::Credentials,
     Blank::Rules,
     Blank::Workloads,
+    Blank::EcsInit,
 ];
 
 impl Blank {
@@ -96,6 +98,7 @@ impl Blank {
                 }
             }
             Blank::Workloads => seen.workloads = unknown("containers"),
+            Blank::EcsInit => seen.agent.ecs_init = unknown("traces of ecs-init"),
         }
     }
 }
@@ -114,6 +117,7 @@ pub enum ContainerChange {
     Absent,
     State(ContainerState),
     Policy(RestartPolicy),
+    Trace,
     NewId,
     Cluster(&'static str),
 }
@@ -210,6 +214,8 @@ fn spoil() -> impl Strategy<Value = Spoil> {
         ContainerChange::State(ContainerState::Paused),
         ContainerChange::State(ContainerState::Running),
         ContainerChange::Policy(RestartPolicy::Always),
+        ContainerChange::Policy(RestartPolicy::No),
+        ContainerChange::Trace,
         ContainerChange::NewId,
         ContainerChange::Cluster("other"),
     ];
@@ -233,6 +239,8 @@ fn spoil() -> impl Strategy<Value = Spoil> {
         ("ECS_CLUSTER", ""),
         ("HTTPS_PROXY", "http://proxy.corp:3128"),
         ("ECS_CHECKPOINT", "false"),
+        ("ECS_CHECKPOINT", "0"),
+        ("ECS_CHECKPOINT", "no"),
         ("ECS_DATADIR", "/elsewhere"),
         ("ECS_BACKEND_HOST", "https://ecs.test"),
         ("AWS_DEFAULT_REGION", "eu-central-1"),
@@ -404,13 +412,14 @@ fn spoil_state(seen: &mut Observation, state: State) {
 }
 
 fn spoil_container(seen: &mut Observation, change: ContainerChange) {
-    if matches!(change, ContainerChange::Absent) {
-        seen.agent.presence = Fact::Known(Presence::Absent);
-        return;
+    match change {
+        ContainerChange::Absent => seen.agent.presence = Fact::Known(Presence::Absent),
+        ContainerChange::Trace => seen.agent.ecs_init = Fact::Known(vec!["/var/cache/ecs".into()]),
+        _ => {}
     }
     let Fact::Known(Presence::Container(c)) = &mut seen.agent.presence else { return };
     match change {
-        ContainerChange::Absent => {}
+        ContainerChange::Absent | ContainerChange::Trace => {}
         ContainerChange::State(state) => c.state = state,
         ContainerChange::Policy(policy) => c.restart_policy = policy,
         ContainerChange::NewId => c.id = "f00d".into(),
