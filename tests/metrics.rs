@@ -141,6 +141,7 @@ fn seen() -> MetricsView {
         took_ms: vec![],
     };
     let record = |hours: i64, repair, outcome| RestartRecord {
+        agent: None,
         run_id: "r".into(),
         at: at - jiff::SignedDuration::from_hours(hours),
         endpoints: EndpointSet::default(),

@@ -120,7 +120,7 @@ pub fn decide(
         Condition::Down { .. } => return Decision::Broken { reasons: found(&[Severity::Broken]) },
         Condition::Changing { .. } => return Decision::Spent { reasons: found(&[Severity::Hold]) },
         Condition::BrokenByDocker { unit, running, .. } => {
-            return mend(assessment, history, policy, now, unit, *running);
+            return mend(assessment, observation, history, policy, now, unit, *running);
         }
         Condition::Running => {}
     }
@@ -188,7 +188,9 @@ fn move_over(
         _ => named(assessment, "not-connected").map(|r| r.text).collect(),
     };
     let endpoints = assessment.endpoint_set.clone();
-    let spent = policy::spent(history, assessment.instance_id.as_deref(), policy, repair, &endpoints, now);
+    let agent = AgentRun::of(observation);
+    let intended = policy::Intended { starts_dead: false, endpoints: &endpoints, agent: agent.as_ref() };
+    let spent = policy::spent(history, assessment.instance_id.as_deref(), policy, intended, now);
     let plan = Plan { method, why, endpoints, deadline_s: policy.restart.deadline_s };
     match (repair, spent.is_empty()) {
         (false, true) => Decision::Restart { plan },
@@ -208,6 +210,7 @@ fn move_over(
 /// cache does not, because the download comes before anything is stopped.
 fn mend(
     assessment: &Assessment,
+    observation: &Observation,
     history: &History,
     policy: &Policy,
     now: Timestamp,
@@ -234,7 +237,9 @@ fn mend(
         blockers.extend(unreached(assessment));
     }
     let endpoints = if assessment.ready { assessment.endpoint_set.clone() } else { EndpointSet::default() };
-    blockers.extend(policy::spent(history, assessment.instance_id.as_deref(), policy, true, &endpoints, now));
+    let agent = AgentRun::of(observation);
+    let intended = policy::Intended { starts_dead: !running, endpoints: &endpoints, agent: agent.as_ref() };
+    blockers.extend(policy::spent(history, assessment.instance_id.as_deref(), policy, intended, now));
     let why: Vec<Reason> = reasons(assessment, &[Severity::Broken]);
     if !blockers.is_empty() {
         return Decision::Broken { reasons: why.into_iter().chain(blockers).collect() };

@@ -17,7 +17,7 @@ use crate::{
     act::handoff::Job,
     assess::{Assessment, Need},
     config::{self, Settings, Source},
-    decide::Decision,
+    decide::{AgentRun, Decision},
     facts::{NameFact, Observation},
     flow::{self, Check, Files, SavedIntent},
     ports::{
@@ -391,6 +391,7 @@ impl Driver {
         self.full_look_ms = up_ms();
         self.measure(&observation, &assessment, &decision);
         self.names_decide = assessment.endpoint_set.0.is_empty() && matches!(decision, Decision::Waiting { .. });
+        let agent = AgentRun::of(&observation);
         self.names = observation.names;
         self.names.retain(|name| name.service.is_control_plane());
         let ttl_s = self.names.iter().filter_map(|n| n.answer.max_ttl_s()).max();
@@ -403,9 +404,10 @@ impl Driver {
         self.saved.decision = Some(decision.clone());
         self.comply(&decision);
         let lead = Lead::from(&assessment);
+        let instance_id = assessment.instance_id;
         let took = u64::try_from(self.look_began.elapsed().as_millis()).unwrap_or(0);
         let asked_ms = up_ms().saturating_sub(took);
-        self.step(&Input::Looked { decision, asked_ms, ttl_s, instance_id: assessment.instance_id, lead });
+        self.step(&Input::Looked { decision, asked_ms, ttl_s, instance_id, agent, lead });
         // A step may have asked for another look sooner.
         let asked = self.look_at;
         self.plan_next_look();

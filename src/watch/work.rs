@@ -4,7 +4,7 @@ use super::{errand::Told, state::RunEnd, words};
 use crate::{
     act::handoff::{self, Job},
     config::Settings,
-    decide::{EndpointSet, exit},
+    decide::{AgentRun, EndpointSet, exit},
     facts::Missing,
     fleet::{documents::ROLLOUT, rollout},
     ports::{ComplianceItem, Ports, systemd},
@@ -92,5 +92,6 @@ pub(super) fn end(result: &RunResult) -> RunEnd {
         }
     };
     let RunResult { acted, exit_code, decision, .. } = result;
-    RunEnd { acted: *acted, exit_code: *exit_code, decision: decision.clone(), words }
+    let agent = result.after.as_ref().filter(|_| *exit_code == exit::SETTLED).and_then(AgentRun::of);
+    RunEnd { acted: *acted, exit_code: *exit_code, decision: decision.clone(), agent, words }
 }
