@@ -14,7 +14,7 @@ pub use connections::{Connection, Need, websockets};
 pub use converge::Convergence;
 pub use ownership::{Condition, Ownership, state_name};
 pub use path::{Absence, NamePath, Path, PathMap};
-pub use rules::{Finding, Rule, Severity, reloads, settled, table, version_allowed};
+pub use rules::{Finding, HOST_PROCESS, Rule, Severity, reloads, settled, table, version_allowed};
 pub use services::{AddressReport, Readiness, ServiceReport, list, outcome_text, path_text, reach, same_host};
 pub use targets::{Proxy, Target, Targets, dialled, place, proxy_for};
 

@@ -18,7 +18,7 @@ pub use permit::{Ask, FRESH_S, Permit, permit};
 pub use plan::*;
 pub use policy::{Policy, spent_today};
 
-use crate::assess::{Assessment, Condition, Finding, Need, Ownership, Severity};
+use crate::assess::{Assessment, Condition, Finding, HOST_PROCESS, Need, Ownership, Severity};
 use crate::facts::{Observation, Presence};
 use jiff::Timestamp;
 
@@ -112,6 +112,9 @@ pub fn decide(
     now: Timestamp,
 ) -> Decision {
     let found = |severities: &[Severity]| reasons(assessment, severities);
+    if matches!(assessment.ownership, Ownership::HostProcess { .. }) {
+        return host_process(assessment);
+    }
     match &assessment.condition {
         Condition::Unknown => return Decision::Unknown { reasons: found(&[Severity::Blind]) },
         Condition::Absent | Condition::Stopped { .. } | Condition::StoppedUnclear { .. } => {
@@ -141,6 +144,20 @@ pub fn decide(
             Decision::Broken { reasons: broken.collect() }
         }
         _ => decision,
+    }
+}
+
+/// An agent without a container is looked at, and never restarted: whatever else is found, there is one thing to say.
+fn host_process(assessment: &Assessment) -> Decision {
+    let settled = assessment.condition == Condition::Running && assessment.need == Need::Nothing;
+    let broken = reasons(assessment, &[Severity::Broken]);
+    match &assessment.condition {
+        Condition::Down { .. } => Decision::Broken { reasons: broken },
+        _ if settled && !has_severity(assessment, Severity::Blind) => match broken.is_empty() {
+            true => Decision::Settled,
+            false => Decision::Broken { reasons: broken },
+        },
+        _ => Decision::Refuse { reasons: named(assessment, HOST_PROCESS).collect() },
     }
 }
 
@@ -270,9 +287,7 @@ fn control_plane(finding: &Finding) -> bool {
 /// The only right way to restart the agent here.
 fn method(assessment: &Assessment, observation: &Observation, policy: &Policy) -> Option<Method> {
     match &assessment.ownership {
-        Ownership::EcsInit { unit } | Ownership::HostProcess { unit } => {
-            Some(Method::RestartUnit { unit: unit.clone() })
-        }
+        Ownership::EcsInit { unit } => Some(Method::RestartUnit { unit: unit.clone() }),
         Ownership::BareDocker => match observation.agent.presence.known() {
             Some(Presence::Container(c)) => Some(Method::DockerRestart {
                 container_id: c.id.clone(),

@@ -1,6 +1,6 @@
 //! Rules about the agent as it is: who owns it, whether it runs, registers and serves its tasks.
 
-use super::{Hit, Rule, Severity, View};
+use super::{HOST_PROCESS, Hit, Rule, Severity, View};
 use crate::assess::ownership::{Condition, Ownership};
 use crate::facts::{Fact, Presence};
 
@@ -84,6 +84,21 @@ pub(super) const RULES: &[Rule] = &[
             Ownership::Foreign { unit } => vec![Hit::new(
                 format!("{unit} runs the agent, and it is not ecs-init's: how it restarts is not known"),
                 format!("restart it the way {unit} is meant to be: systemctl cat {unit}"),
+            )],
+            _ => vec![],
+        },
+    },
+    Rule {
+        id: HOST_PROCESS,
+        looks_at: "the command of the agent's unit",
+        severity: Severity::Refuse,
+        check: |v| match v.ownership {
+            Ownership::HostProcess { unit } => vec![Hit::new(
+                format!(
+                    "the agent is a process of this host under {unit}, without a container, as on Bottlerocket: it is \
+                     looked at, and not restarted from here"
+                ),
+                "once all three endpoints are there: drain the instance and reboot it (apiclient reboot), or replace it",
             )],
             _ => vec![],
         },
