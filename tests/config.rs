@@ -117,6 +117,7 @@ fn each_mistake_is_one_line_that_names_place_key_found_and_allowed() {
         ("[network]\nresolver = \"dns.example\"", "network.resolver: found \"dns.example\"; allowed: \"ADDRESS\""),
         ("[network]\nresolver = \"10.0.0.2:0\"", "network.resolver: found \"10.0.0.2:0\"; allowed"),
         ("[restart]\nhold_s = 0", "restart.hold_s: found 0; allowed: seconds, from 1"),
+        ("[restart]\nhold_s = 1501", "restart.hold_s: found 1501; allowed: seconds, from 1 to 1500"),
         ("[restart]\ndeadline_s = 0", "restart.deadline_s: found 0; allowed: seconds, from 1"),
         ("[restart]\ndeadline_s = 9223372036854775807", "found 9223372036854775807; allowed"),
         (

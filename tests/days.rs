@@ -81,7 +81,14 @@ impl Simulated {
             };
             let last = Some(decision.clone());
             let asked_ms = self.up_ms;
-            self.feed(Input::Looked { decision, asked_ms, ttl_s: Some(TTL_S), instance_id: Some(ID.into()), lead });
+            self.feed(Input::Looked {
+                decision,
+                asked_ms,
+                ttl_s: Some(TTL_S),
+                instance_id: Some(ID.into()),
+                agent: None,
+                lead,
+            });
             let pace = schedule::pace(&self.state, last.as_ref());
             let wait = schedule::interval(pace, Some(TTL_S), ID, self.looks.len() as u64, &self.policy);
             next_look = self.up_ms + wait.as_millis() as u64;

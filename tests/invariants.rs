@@ -13,7 +13,7 @@ mod spoil;
 #[path = "invariants/world.rs"]
 mod world;
 
-use hostagent::decide::{Decision, Method, RecordedOutcome, RestartRecord};
+use hostagent::decide::{AgentRun, Decision, Method, RecordedOutcome, RestartRecord};
 use hostagent::facts::{ContainerState, Fact, Presence};
 use proptest::prelude::*;
 use spoil::{BLANKS, Blank, Spoil, apply, cases};
@@ -93,31 +93,47 @@ proptest! {
 
     /// The same over a life: every permit is counted before acting, whatever comes of it.
     #[test]
-    fn inv4_holds_over_a_life(steps in prop::collection::vec((1_i64..40_000, 0_u8..4, any::<bool>(), 0_usize..4), 1..30)) {
-        let mut done: Vec<RestartRecord> = vec![];
-        let mut clock = 0;
-        for (wait, set, broken_now, outcome) in steps {
+    fn inv4_holds_over_a_life(
+        steps in prop::collection::vec((1_i64..40_000, 0_u8..4, 0_u8..4, 0_usize..4, any::<bool>()), 1..30),
+    ) {
+        let mut done: Vec<(RestartRecord, bool, AgentRun)> = vec![];
+        let (mut clock, mut runs) = (0, 0);
+        for (wait, set, how, outcome, somebody) in steps {
             clock += wait;
-            let mut case = if broken_now { Case::of(broken(false)) } else { Case::movable(Kind::EcsInit) };
+            // Somebody else restarts the agent now and then.
+            runs += u32::from(somebody);
+            let mut case = match how {
+                0 => Case::of(broken(false)),
+                1 => Case::of(broken(true)),
+                _ => Case::movable(Kind::EcsInit),
+            };
+            for seen in [&mut case.first, &mut case.fresh] {
+                agent_container(seen).started_at = format!("start {runs}");
+            }
             other_set(&mut case, set);
             later(&mut case, clock);
-            case.history.restarts = done.clone();
+            case.history.restarts = done.iter().map(|(record, ..)| record.clone()).collect();
             if let Ok(permit) = case.permit() {
                 let outcome = [RecordedOutcome::Begun, RecordedOutcome::Verified, RecordedOutcome::NotVerified,
                     RecordedOutcome::NotActed][outcome];
                 let endpoints = permit.plan().endpoints.clone();
                 let (at, repair) = (case.now, permit.repair());
-                done.push(RestartRecord { run_id: String::new(), at, endpoints, repair, outcome });
+                let was = AgentRun::of(&case.fresh).unwrap();
+                runs += u32::from(outcome != RecordedOutcome::NotActed);
+                let now = AgentRun { started_at: format!("start {runs}"), ..was.clone() };
+                let agent = (outcome == RecordedOutcome::Verified).then_some(now);
+                done.push((RestartRecord { run_id: String::new(), at, endpoints, repair, outcome, agent }, how == 0, was));
             }
         }
-        done.retain(|r| r.outcome != RecordedOutcome::NotActed);
+        done.retain(|(r, ..)| r.outcome != RecordedOutcome::NotActed);
         let apart = |one: &RestartRecord, two: &RestartRecord| two.at.duration_since(one.at).as_secs();
-        for (n, record) in done.iter().enumerate() {
-            let day = done[n..].iter().filter(|r| apart(record, r) < 86_400).count();
+        for (n, (record, ..)) in done.iter().enumerate() {
+            let day = done[n..].iter().filter(|(r, ..)| apart(record, r) < 86_400).count();
             prop_assert!(day <= 2, "{day} in a day: {done:?}");
-            for next in &done[n + 1..] {
-                prop_assert!(record.repair != next.repair || apart(record, next) >= 3_600, "{done:?}");
-                prop_assert!(next.repair || record.endpoints != next.endpoints, "{done:?}");
+            for (next, dead, was) in &done[n + 1..] {
+                prop_assert!(*dead || apart(record, next) >= 3_600, "{done:?}");
+                let for_nothing = record.endpoints == next.endpoints && record.agent.as_ref().is_none_or(|a| a == was);
+                prop_assert!(*dead || !for_nothing, "{done:?}");
             }
         }
     }
@@ -127,7 +143,11 @@ proptest! {
 #[test]
 fn inv6_every_fact_is_needed() {
     let not_needed = |kind: Kind, blank: Blank| {
-        kind == Kind::Bare && matches!(blank, Blank::Cache | Blank::ConfigFile | Blank::Rules | Blank::Credentials)
+        match kind {
+            Kind::Bare => matches!(blank, Blank::Cache | Blank::ConfigFile | Blank::Rules | Blank::Credentials),
+            // Its unit tells.
+            Kind::EcsInit => blank == Blank::EcsInit,
+        }
     };
     for kind in [Kind::EcsInit, Kind::Bare] {
         for blank in BLANKS {

@@ -116,6 +116,7 @@ fn seen() -> MetricsView {
             cache: unseen(),
             persistence: unseen(),
             config_file: unseen(),
+            ecs_init: unseen(),
         },
         systemd: unseen(),
         instance: Fact::Known(Instance {
@@ -141,6 +142,7 @@ fn seen() -> MetricsView {
         took_ms: vec![],
     };
     let record = |hours: i64, repair, outcome| RestartRecord {
+        agent: None,
         run_id: "r".into(),
         at: at - jiff::SignedDuration::from_hours(hours),
         endpoints: EndpointSet::default(),

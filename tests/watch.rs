@@ -8,7 +8,7 @@ mod service;
 use hostagent::{
     catalog::Service,
     config::{OnReady, Opening},
-    decide::{Agreement, Decision, EndpointSet, Method, Plan, Reason},
+    decide::{AgentRun, Agreement, Decision, EndpointSet, Method, Plan, Reason},
     watch::{
         Policy, schedule,
         splay::splay,
@@ -64,6 +64,8 @@ enum World {
     /// How runs end from now on: verified, not verified, nothing touched, lost.
     Runs(u8),
     Interrupted,
+    /// Somebody else restarts the agent.
+    Restarted,
     /// The service is killed and started again, in the same boot.
     Killed,
 }
@@ -82,6 +84,7 @@ fn world() -> impl Strategy<Value = World> {
         1 => any::<bool>().prop_map(World::Veto),
         1 => (0_u8..4).prop_map(World::Runs),
         1 => Just(World::Interrupted),
+        1 => Just(World::Restarted),
         1 => Just(World::Killed),
     ]
 }
@@ -113,7 +116,10 @@ struct Host {
     /// Whether the last look that saw enough called for a restart.
     last: Option<u8>,
     /// When `Waiting` began, and how long the splay was to be.
-    acted: BTreeMap<u8, u32>,
+    /// The sets that were moved to, each with the agent that was proved, if it was.
+    acted: BTreeMap<u8, Option<u32>>,
+    /// Starts of the agent, whoever made them.
+    starts: u32,
     begun: u32,
 }
 
@@ -130,6 +136,7 @@ impl Host {
             agreeing: None,
             last: None,
             acted: BTreeMap::new(),
+            starts: 0,
             begun: 0,
         }
     }
@@ -139,12 +146,17 @@ impl Host {
         Moment { up_ms: self.up_ms, paused: self.paused, opening }
     }
 
+    fn agent(&self) -> Option<AgentRun> {
+        Some(AgentRun { container_id: "c".into(), started_at: format!("start {}", self.starts) })
+    }
+
     fn look(&self, decision: Decision, ttl_s: u32) -> Input {
         Input::Looked {
             decision,
             asked_ms: self.up_ms,
             ttl_s: Some(ttl_s),
             instance_id: Some(ID.into()),
+            agent: self.agent(),
             lead: Lead::Unknown,
         }
     }
@@ -195,6 +207,10 @@ impl Host {
             World::Tick => Input::Tick,
             World::Disturbed => {
                 self.last = None;
+                Input::Disturbed
+            }
+            World::Restarted => {
+                (self.starts, self.last) = (self.starts + 1, None);
                 Input::Disturbed
             }
             World::Interrupted => Input::Interrupted { run: "r".into() },
@@ -248,6 +264,7 @@ impl Host {
                     acted: false,
                     exit_code: 11,
                     decision: other(0),
+                    agent: None,
                     words: String::new(),
                 }))
             }
@@ -273,19 +290,23 @@ impl Host {
         self.begun += 1;
         self.feed(&Input::Began { run: "r".into() })?;
         prop_assert!(self.state.phase.at_work());
-        let end = |acted, exit_code, decision| RunEnd { acted, exit_code, decision, words: String::new() };
+        let end =
+            |acted, exit_code, decision, agent| RunEnd { acted, exit_code, decision, agent, words: String::new() };
         match self.runs {
             0 | 1 => {
-                // Once a set, and never again: whatever the looks say.
-                let times = self.acted.entry(n).or_default();
-                *times += 1;
-                prop_assert_eq!(*times, 1, "twice for one set");
+                // Once a set, whatever the looks say: again only when it was proved, and somebody else has restarted the
+                // agent since.
+                let may = self.acted.get(&n).is_none_or(|proved| proved.is_some_and(|agent| agent != self.starts));
+                prop_assert!(may, "twice for one set: {:?} of {}", self.acted, self.starts);
+                self.starts += 1;
+                self.acted.insert(n, (self.runs == 0).then_some(self.starts));
                 self.agreeing = None;
                 self.feed(&Input::Back)?;
                 let code = if self.runs == 0 { 0 } else { 13 };
-                self.feed(&Input::RunEnded(end(true, code, restart(n))))
+                let proved = self.agent().filter(|_| self.runs == 0);
+                self.feed(&Input::RunEnded(end(true, code, restart(n), proved)))
             }
-            2 => self.feed(&Input::RunEnded(end(false, 12, other(2)))),
+            2 => self.feed(&Input::RunEnded(end(false, 12, other(2), None))),
             _ => self.feed(&Input::RunLost { why: "killed".into() }),
         }
     }
@@ -440,14 +461,36 @@ proptest! {
     }
 }
 
+/// Proved for one agent: somebody else restarts it, it is public again, and is moved once more. A run that was not proved
+/// is not repeated, whoever restarts the agent since.
+#[test]
+fn an_agent_that_somebody_else_restarted_is_moved_again() {
+    for (runs, moved_again) in [(0, true), (1, false)] {
+        let mut host = Host::new(Policy { splay_max: Duration::ZERO, ..Policy::default() });
+        host.runs = runs;
+        let ready = |host: &mut Host| {
+            for _ in 0..6 {
+                host.happens(&World::Ready(0), 62_000, 60).unwrap();
+            }
+        };
+        ready(&mut host);
+        assert_eq!(host.begun, 1);
+        ready(&mut host);
+        assert_eq!((host.begun, &host.state.phase), (1, &Phase::Blocked), "the very agent");
+        host.happens(&World::Restarted, 1_000, 60).unwrap();
+        ready(&mut host);
+        assert_eq!(host.begun, 1 + u32::from(moved_again), "{:?}", host.state);
+    }
+}
+
 #[test]
 fn another_instance_from_the_same_image_starts_afresh() {
     let mut host = Host::new(Policy::default());
     host.state.tried = vec![set(0)];
     host.state.failures = 7;
     let instance_id = Some("i-2".into());
-    let (asked_ms, lead) = (host.up_ms, Lead::Unknown);
-    let input = Input::Looked { decision: other(0), asked_ms, ttl_s: Some(60), instance_id, lead };
+    let (asked_ms, agent, lead) = (host.up_ms, None, Lead::Unknown);
+    let input = Input::Looked { decision: other(0), asked_ms, ttl_s: Some(60), instance_id, agent, lead };
     let (state, _) = step(&host.state, &input, &host.moment(), &host.policy);
     assert!(state.tried.is_empty() && state.failures == 0, "{state:?}");
     assert_eq!(state.instance_id.as_deref(), Some("i-2"));
@@ -476,8 +519,8 @@ fn another_boot_counts_anew_and_remembers_what_was_tried() {
 /// What a look makes of a host: the phase, and the kinds and texts of what it notes.
 fn sees(host: &mut Host, decision: Decision, lead: Lead, after_s: u64) -> Vec<(Kind, String)> {
     host.up_ms += after_s * 1_000;
-    let asked_ms = host.up_ms;
-    let input = Input::Looked { decision, asked_ms, ttl_s: Some(60), instance_id: Some(ID.into()), lead };
+    let (asked_ms, agent) = (host.up_ms, host.agent());
+    let input = Input::Looked { decision, asked_ms, ttl_s: Some(60), instance_id: Some(ID.into()), agent, lead };
     let (state, effects) = step(&host.state, &input, &host.moment(), &host.policy);
     host.state = state;
     effects.notes.into_iter().map(|note| (note.kind, note.text)).collect()

@@ -6,7 +6,7 @@ use super::services::ServiceReport;
 use super::targets::{Target, Targets};
 use crate::catalog::Service;
 use crate::config::Settings;
-use crate::facts::{Observation, Presence, Socket};
+use crate::facts::{Observation, Presence, Setting, Socket};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -125,8 +125,8 @@ pub fn websockets(observation: &Observation) -> &'static [Service] {
     let Some(Presence::Container(container)) = observation.agent.presence.known() else {
         return &[Service::EcsAgent, Service::EcsTelemetry];
     };
-    let off = |name: &str| container.env.get(name).is_some_and(|v| v.trim().eq_ignore_ascii_case("true"));
-    if off("ECS_DISABLE_METRICS") && off("ECS_DISABLE_DOCKER_HEALTH_CHECK") {
+    let off = |setting: Setting| setting.boolean(&container.env) == Some(true);
+    if off(Setting::DisableMetrics) && off(Setting::DisableHealthCheck) {
         &[Service::EcsAgent]
     } else {
         &[Service::EcsAgent, Service::EcsTelemetry]

@@ -14,14 +14,14 @@ pub use connections::{Connection, Need, websockets};
 pub use converge::Convergence;
 pub use ownership::{Condition, Ownership, state_name};
 pub use path::{Absence, NamePath, Path, PathMap};
-pub use rules::{Finding, Rule, Severity, reloads, settled, table, version_allowed};
+pub use rules::{Finding, HOST_PROCESS, Rule, Severity, reloads, settled, table, version_allowed};
 pub use services::{AddressReport, Readiness, ServiceReport, list, outcome_text, path_text, reach, same_host};
 pub use targets::{Proxy, Target, Targets, dialled, place, proxy_for};
 
 use crate::catalog::{CONTROL_PLANE, Service};
 use crate::config::Settings;
 use crate::decide::EndpointSet;
-use crate::facts::{Fact, Instance, Observation};
+use crate::facts::{Fact, Observation};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -105,16 +105,11 @@ pub fn assess(observation: &Observation, settings: &Settings) -> Assessment {
     }
 }
 
-/// Every control-plane host the agent dials now or will dial, for the observer to look up and probe; the catalog's
-/// names are among the others it looks up.
-pub fn dialled_hosts(observation: &Observation, settings: &Settings) -> Vec<(Service, String)> {
+/// Where the agent dials now and will dial, for the observer to look up and probe; the catalog's names are among the
+/// others it looks up.
+pub fn targets(observation: &Observation, settings: &Settings) -> Targets {
     let ownership = ownership::ownership(&observation.agent, &observation.systemd);
-    Targets::of(observation, &ownership, settings).hosts()
-}
-
-/// The control-plane hosts of the catalog for this instance.
-pub fn catalog_hosts(instance: &Instance) -> Vec<(Service, String)> {
-    CONTROL_PLANE.into_iter().map(|s| (s, s.host(&place(instance)))).collect()
+    Targets::of(observation, &ownership, settings)
 }
 
 fn endpoint_set(services: &[ServiceReport], targets: &Targets) -> EndpointSet {

@@ -28,7 +28,8 @@ pub enum Ownership {
     EcsInit {
         unit: String,
     },
-    /// A container that no unit knows of: only Docker may restart it.
+    /// A container that no unit knows of and Docker itself starts again (its restart policy), on a host without a trace
+    /// of ecs-init: only Docker may restart it.
     BareDocker,
     /// The agent is a process of the host under its unit (Bottlerocket).
     HostProcess {
@@ -111,7 +112,7 @@ pub fn ownership(agent: &AgentFacts, systemd: &Fact<Systemd>) -> Ownership {
         // A unit may start the container and end (`docker run -d`), so one that is inactive owns it as well.
         return match (the_one(&foreign).or(foreign.first().copied()), presence) {
             (Some(unit), _) => Ownership::Foreign { unit: unit.name.clone() },
-            (None, Presence::Container(_)) => Ownership::BareDocker,
+            (None, Presence::Container(container)) => bare_docker(container, &agent.ecs_init),
             (None, Presence::HostProcess { exe, pid }) => unclear(format!("process {pid} ({exe}) belongs to no unit")),
             (None, Presence::Absent) => Ownership::NoAgent,
         };
@@ -140,6 +141,26 @@ pub fn ownership(agent: &AgentFacts, systemd: &Fact<Systemd>) -> Ownership {
             unit.name, container.name
         )),
     }
+}
+
+/// A container that no unit names. Whether that makes it Docker's own takes more than seeing nobody else: through Docker,
+/// an agent that ecs-init owns after all would end dead.
+fn bare_docker(container: &AgentContainer, ecs_init: &Fact<Vec<String>>) -> Ownership {
+    let name = &container.name;
+    let traces = match ecs_init {
+        Fact::Known(traces) => traces,
+        Fact::Unknown(missing) => return Ownership::Unknown(missing.clone()),
+    };
+    if !traces.is_empty() {
+        let why = format!("no unit runs container {name}, and ecs-init has been here ({})", traces.join(", "));
+        return Ownership::Unclear { why };
+    }
+    if container.restart_policy == RestartPolicy::No {
+        let why =
+            format!("no unit runs container {name}, and its restart policy is no: who starts it is not to be seen");
+        return Ownership::Unclear { why };
+    }
+    Ownership::BareDocker
 }
 
 /// Why a container beside a unit of ecs-init's may still not be ecs-init's.

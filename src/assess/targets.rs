@@ -7,14 +7,13 @@
 //! API and websockets alike; upper case before lower case; `NO_PROXY` by host name, addresses never resolved.
 
 use super::ownership::Ownership;
+use super::services::same_host;
 use crate::catalog::{CONTROL_PLANE, Place, Service};
 use crate::config::Settings;
-use crate::facts::{Fact, Instance, Observation, Presence};
+use crate::facts::{Fact, Instance, Observation, Presence, Setting, setting::Env};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, net::IpAddr};
-
-type Env = BTreeMap<String, String>;
+use std::net::IpAddr;
 
 /// One control-plane service and how the agent gets there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,13 +74,18 @@ impl Targets {
         self.next.as_deref().or(self.running.as_deref()).unwrap_or_default()
     }
 
-    /// Every host name that has to be looked up and probed for a judgement, each once.
-    pub fn hosts(&self) -> Vec<(Service, String)> {
+    /// Every host and port that has to be looked up and probed for a judgement, each once.
+    pub fn hosts(&self) -> Vec<(Service, String, u16)> {
         let all = self.running.iter().chain(&self.next).flatten();
-        let mut hosts: Vec<_> = all.map(|t| (t.service, t.host.clone())).collect();
+        let mut hosts: Vec<_> = all.map(|t| (t.service, t.host.clone(), t.port)).collect();
         hosts.sort();
         hosts.dedup();
         hosts
+    }
+
+    /// The port at which a host is judged, if it is one of those.
+    pub fn port_of(&self, service: Service, host: &str) -> Option<u16> {
+        self.judged().iter().find(|t| t.service == service && same_host(&t.host, host)).map(|t| t.port)
     }
 }
 
@@ -100,9 +104,10 @@ pub fn dialled(env: &Env, instance: &Instance, port: u16) -> Vec<Target> {
     let mut place = place(instance);
     let mut because = Vec::new();
     // The agent reads AWS_DEFAULT_REGION; AWS_REGION is ignored by it.
-    if let Some(region) = set(env, &["AWS_DEFAULT_REGION"]).filter(|r| r.1 != instance.region) {
-        because.push(format!("AWS_DEFAULT_REGION={} (the instance is in {})", region.1, instance.region));
-        place.region = region.1;
+    let setting = Setting::DefaultRegion;
+    if let Some(region) = setting.of(env).filter(|region| *region != instance.region) {
+        because.push(format!("{}={region} (the instance is in {})", setting.name(), instance.region));
+        place.region = region;
     }
     CONTROL_PLANE
         .into_iter()
@@ -120,19 +125,19 @@ pub fn dialled(env: &Env, instance: &Instance, port: u16) -> Vec<Target> {
 
 /// The API's host. The websockets' hosts come from DiscoverPollEndpoint and follow none of these settings.
 fn api_host(env: &Env, place: &Place<'_>, target: &mut Target) {
-    let own = set(env, &["ECS_BACKEND_HOST"]).or_else(|| {
-        let ignored = is_true(env, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
-        set(env, &["AWS_ENDPOINT_URL_ECS", "AWS_ENDPOINT_URL"]).filter(|_| !ignored)
+    let own = set(env, &[Setting::BackendHost]).or_else(|| {
+        let ignored = is_true(env, Setting::IgnoreEndpointUrls);
+        set(env, &[Setting::EndpointUrlEcs, Setting::EndpointUrl]).filter(|_| !ignored)
     });
     if let Some((setting, value)) = own {
         let (host, port) = host_and_port(value, target.port);
-        target.because.push(format!("{setting}={host}"));
+        target.because.push(format!("{}={host}", setting.name()));
         (target.host, target.port) = (host, port);
         return;
     }
-    let fips = is_true(env, "AWS_USE_FIPS_ENDPOINT");
-    let ipv6_only = set(env, &["ECS_INSTANCE_IP_COMPATIBILITY"]).is_some_and(|v| v.1.eq_ignore_ascii_case("ipv6"));
-    let dual_stack = ipv6_only || is_true(env, "AWS_USE_DUALSTACK_ENDPOINT");
+    let fips = is_true(env, Setting::UseFips);
+    let ipv6_only = Setting::IpCompatibility.of(env).is_some_and(|v| v.eq_ignore_ascii_case("ipv6"));
+    let dual_stack = ipv6_only || is_true(env, Setting::UseDualStack);
     if fips {
         target.because.push("AWS_USE_FIPS_ENDPOINT=true".into());
     }
@@ -148,13 +153,14 @@ fn api_host(env: &Env, place: &Place<'_>, target: &mut Target) {
     }
 }
 
-/// The first of `names` that is set and not empty, with its value.
-fn set<'e, 'n>(env: &'e Env, names: &[&'n str]) -> Option<(&'n str, &'e str)> {
-    names.iter().find_map(|n| env.get(*n).map(|v| v.trim()).filter(|v| !v.is_empty()).map(|v| (*n, v)))
+/// The first of `settings` that is set and not empty, with its value.
+fn set<'e>(env: &'e Env, settings: &[Setting]) -> Option<(Setting, &'e str)> {
+    settings.iter().find_map(|setting| Some((*setting, setting.of(env)?)))
 }
 
-fn is_true(env: &Env, name: &str) -> bool {
-    set(env, &[name]).is_some_and(|v| v.1.eq_ignore_ascii_case("true"))
+/// As the AWS SDK reads its own.
+fn is_true(env: &Env, setting: Setting) -> bool {
+    setting.of(env).is_some_and(|v| v.eq_ignore_ascii_case("true"))
 }
 
 /// Host and port of a URL or of a bare `host[:port]`; user information and path are dropped.
@@ -173,10 +179,14 @@ fn host_and_port(value: &str, default_port: u16) -> (String, u16) {
     (host.trim_end_matches('.').to_ascii_lowercase(), port)
 }
 
+/// In the order in which the agent looks for one.
+const PROXIES: [Setting; 4] =
+    [Setting::HttpsProxy, Setting::HttpsProxyLower, Setting::HttpProxy, Setting::HttpProxyLower];
+
 /// The proxy the agent would use for `https://host:port`.
 pub fn proxy_for(env: &Env, host: &str, port: u16) -> Option<Proxy> {
-    let (setting, value) = set(env, &["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"])?;
-    let no_proxy = set(env, &["NO_PROXY", "no_proxy"]).map_or("", |v| v.1);
+    let (setting, value) = set(env, &PROXIES)?;
+    let no_proxy = set(env, &[Setting::NoProxy, Setting::NoProxyLower]).map_or("", |v| v.1);
     if bypasses(no_proxy, host, port) {
         return None;
     }
@@ -186,7 +196,7 @@ pub fn proxy_for(env: &Env, host: &str, port: u16) -> Option<Proxy> {
         _ => 80,
     };
     let (host, port) = host_and_port(value, default_port);
-    Some(Proxy { host, port, setting: setting.into() })
+    Some(Proxy { host, port, setting: setting.name().into() })
 }
 
 /// Whether `NO_PROXY` takes `host:port` past the proxy.

@@ -1,6 +1,7 @@
 //! What was done before on this instance: the base of budget, cool-down and "once per set".
 
 use super::EndpointSet;
+use crate::facts::{Observation, Presence};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,38 @@ pub struct RestartRecord {
     pub endpoints: EndpointSet,
     pub repair: bool,
     pub outcome: RecordedOutcome,
+    /// The agent that was proved; `None` where none was, and in records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentRun>,
+}
+
+/// One run of the agent, told from every other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentRun {
+    pub container_id: String,
+    /// As the engine gave it; compared, never parsed.
+    pub started_at: String,
+}
+
+impl AgentRun {
+    /// The agent that was seen; `None` when it has no container, or that could not be seen.
+    pub fn of(observation: &Observation) -> Option<Self> {
+        match observation.agent.presence.known()? {
+            Presence::Container(c) => Some(Self { container_id: c.id.clone(), started_at: c.started_at.clone() }),
+            Presence::HostProcess { .. } | Presence::Absent => None,
+        }
+    }
+}
+
+impl RestartRecord {
+    /// Whether another restart of `now` for the same endpoints would be for nothing: it was restarted for them, and
+    /// nothing says that somebody else has restarted it since.
+    pub fn spends(&self, now: Option<&AgentRun>) -> bool {
+        match (&self.agent, now) {
+            (Some(proved), Some(now)) => self.outcome != RecordedOutcome::Verified || proved == now,
+            _ => true,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,7 +18,7 @@ pub use permit::{Ask, FRESH_S, Permit, permit};
 pub use plan::*;
 pub use policy::{Policy, spent_today};
 
-use crate::assess::{Assessment, Condition, Finding, Need, Ownership, Severity};
+use crate::assess::{Assessment, Condition, Finding, HOST_PROCESS, Need, Ownership, Severity};
 use crate::facts::{Observation, Presence};
 use jiff::Timestamp;
 
@@ -112,6 +112,9 @@ pub fn decide(
     now: Timestamp,
 ) -> Decision {
     let found = |severities: &[Severity]| reasons(assessment, severities);
+    if matches!(assessment.ownership, Ownership::HostProcess { .. }) {
+        return host_process(assessment);
+    }
     match &assessment.condition {
         Condition::Unknown => return Decision::Unknown { reasons: found(&[Severity::Blind]) },
         Condition::Absent | Condition::Stopped { .. } | Condition::StoppedUnclear { .. } => {
@@ -120,7 +123,7 @@ pub fn decide(
         Condition::Down { .. } => return Decision::Broken { reasons: found(&[Severity::Broken]) },
         Condition::Changing { .. } => return Decision::Spent { reasons: found(&[Severity::Hold]) },
         Condition::BrokenByDocker { unit, running, .. } => {
-            return mend(assessment, history, policy, now, unit, *running);
+            return mend(assessment, observation, history, policy, now, unit, *running);
         }
         Condition::Running => {}
     }
@@ -141,6 +144,20 @@ pub fn decide(
             Decision::Broken { reasons: broken.collect() }
         }
         _ => decision,
+    }
+}
+
+/// An agent without a container is looked at, and never restarted: whatever else is found, there is one thing to say.
+fn host_process(assessment: &Assessment) -> Decision {
+    let settled = assessment.condition == Condition::Running && assessment.need == Need::Nothing;
+    let broken = reasons(assessment, &[Severity::Broken]);
+    match &assessment.condition {
+        Condition::Down { .. } => Decision::Broken { reasons: broken },
+        _ if settled && !has_severity(assessment, Severity::Blind) => match broken.is_empty() {
+            true => Decision::Settled,
+            false => Decision::Broken { reasons: broken },
+        },
+        _ => Decision::Refuse { reasons: named(assessment, HOST_PROCESS).collect() },
     }
 }
 
@@ -188,7 +205,9 @@ fn move_over(
         _ => named(assessment, "not-connected").map(|r| r.text).collect(),
     };
     let endpoints = assessment.endpoint_set.clone();
-    let spent = policy::spent(history, assessment.instance_id.as_deref(), policy, repair, &endpoints, now);
+    let agent = AgentRun::of(observation);
+    let intended = policy::Intended { starts_dead: false, endpoints: &endpoints, agent: agent.as_ref() };
+    let spent = policy::spent(history, assessment.instance_id.as_deref(), policy, intended, now);
     let plan = Plan { method, why, endpoints, deadline_s: policy.restart.deadline_s };
     match (repair, spent.is_empty()) {
         (false, true) => Decision::Restart { plan },
@@ -208,6 +227,7 @@ fn move_over(
 /// cache does not, because the download comes before anything is stopped.
 fn mend(
     assessment: &Assessment,
+    observation: &Observation,
     history: &History,
     policy: &Policy,
     now: Timestamp,
@@ -234,7 +254,9 @@ fn mend(
         blockers.extend(unreached(assessment));
     }
     let endpoints = if assessment.ready { assessment.endpoint_set.clone() } else { EndpointSet::default() };
-    blockers.extend(policy::spent(history, assessment.instance_id.as_deref(), policy, true, &endpoints, now));
+    let agent = AgentRun::of(observation);
+    let intended = policy::Intended { starts_dead: !running, endpoints: &endpoints, agent: agent.as_ref() };
+    blockers.extend(policy::spent(history, assessment.instance_id.as_deref(), policy, intended, now));
     let why: Vec<Reason> = reasons(assessment, &[Severity::Broken]);
     if !blockers.is_empty() {
         return Decision::Broken { reasons: why.into_iter().chain(blockers).collect() };
@@ -265,9 +287,7 @@ fn control_plane(finding: &Finding) -> bool {
 /// The only right way to restart the agent here.
 fn method(assessment: &Assessment, observation: &Observation, policy: &Policy) -> Option<Method> {
     match &assessment.ownership {
-        Ownership::EcsInit { unit } | Ownership::HostProcess { unit } => {
-            Some(Method::RestartUnit { unit: unit.clone() })
-        }
+        Ownership::EcsInit { unit } => Some(Method::RestartUnit { unit: unit.clone() }),
         Ownership::BareDocker => match observation.agent.presence.known() {
             Some(Presence::Container(c)) => Some(Method::DockerRestart {
                 container_id: c.id.clone(),

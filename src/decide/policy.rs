@@ -1,6 +1,6 @@
 //! What the operator allows: budget, cool-down, and how much proof a restart needs.
 
-use super::{EndpointSet, History, Reason, RecordedOutcome, RestartRecord};
+use super::{AgentRun, EndpointSet, History, Reason, RecordedOutcome, RestartRecord};
 use crate::config::{ConfirmSettings, RestartSettings, Settings};
 use jiff::{SignedDuration, Timestamp};
 
@@ -36,18 +36,31 @@ pub fn spent_today(history: &History, instance_id: Option<&str>, now: Timestamp)
     counted(history, instance_id).filter(|r| within(r.at, now, DAY_S)).count()
 }
 
+/// What is about to be done, as far as the history has a say in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Intended<'a> {
+    /// It starts an agent that is dead, and interrupts nothing.
+    pub starts_dead: bool,
+    pub endpoints: &'a EndpointSet,
+    /// The agent as it runs now; `None` when that is not known.
+    pub agent: Option<&'a AgentRun>,
+}
+
 /// Why no restart may be made now; empty when one may.
 ///
-/// A repair has a budget and a cool-down against other repairs, so that it cannot become a loop; an earlier restart
-/// or an earlier try of the same endpoints does not bind it, because the agent is down and somebody asked.
+/// What interrupts an agent that lives, a repair included, is bound by the budget, by the cool-down after whatever was
+/// done before, and by "once a set": for an agent that was proved to be on these endpoints, as long as it is the very
+/// one that runs. When somebody else has restarted it since, and it is public again, it may be moved again. A start of
+/// a dead agent is bound by the budget alone, so that it cannot become a loop: somebody asked, and there is nothing to
+/// interrupt.
 pub fn spent(
     history: &History,
     instance_id: Option<&str>,
     policy: &Policy,
-    repair: bool,
-    endpoints: &EndpointSet,
+    intended: Intended<'_>,
     now: Timestamp,
 ) -> Vec<Reason> {
+    let Intended { starts_dead, endpoints, agent } = intended;
     let mut reasons = Vec::new();
     let records: Vec<&RestartRecord> = counted(history, instance_id).collect();
 
@@ -63,18 +76,22 @@ pub fn spent(
         ));
     }
 
+    if starts_dead {
+        return reasons;
+    }
     let cool_down = i64::try_from(policy.restart.cool_down_s).unwrap_or(i64::MAX);
-    let hot = records.iter().filter(|r| (!repair || r.repair) && within(r.at, now, cool_down)).map(|r| r.at).max();
+    let hot = records.iter().filter(|r| within(r.at, now, cool_down)).map(|r| r.at).max();
     if let Some(last) = hot {
         let until = last.checked_add(SignedDuration::from_secs(cool_down)).unwrap_or(Timestamp::MAX);
         reasons.push(Reason::new(
             "cool-down",
-            format!("the last {} was at {last:.0}; the next may be made at {until:.0}", kind(repair)),
+            format!("the last restart was at {last:.0}; the next may be made at {until:.0}"),
             if last > now { "that is in the future: check this host's clock" } else { "" },
         ));
     }
 
-    let tried = records.iter().rfind(|r| !repair && !endpoints.0.is_empty() && r.endpoints == *endpoints);
+    let same = |r: &&&RestartRecord| !endpoints.0.is_empty() && r.endpoints == *endpoints && r.spends(agent);
+    let tried = records.iter().rfind(same);
     if let Some(record) = tried {
         reasons.push(Reason::new(
             "set-already-tried",
@@ -83,6 +100,7 @@ pub fn spent(
                  end the same",
                 record.at,
                 match record.outcome {
+                    RecordedOutcome::Verified if record.agent.is_some() => "verified, and nobody restarted it since",
                     RecordedOutcome::Verified => "verified",
                     RecordedOutcome::NotVerified => "not verified",
                     _ => "its end is not known",
@@ -92,8 +110,4 @@ pub fn spent(
         ));
     }
     reasons
-}
-
-fn kind(repair: bool) -> &'static str {
-    if repair { "repair" } else { "restart" }
 }

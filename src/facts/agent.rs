@@ -1,9 +1,8 @@
 //! Facts about the agent itself: its container, its answers, its files.
 
-use super::Fact;
+use super::{Fact, setting::Env};
 use semver::Version;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// What is known of the agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +17,14 @@ pub struct AgentFacts {
     pub persistence: Fact<Persistence>,
     /// `/etc/ecs/ecs.config`: what the next supervised start will read.
     pub config_file: Fact<ConfigFile>,
+    /// Traces of ecs-init: its cache, its unit files, its upstart job; empty where there is none.
+    #[serde(default = "not_looked_for")]
+    pub ecs_init: Fact<Vec<String>>,
+}
+
+/// In an observation that an older version made and left.
+fn not_looked_for() -> Fact<Vec<String>> {
+    Fact::unknown("traces of ecs-init", "the version that made this observation did not look for them", "")
 }
 
 /// Where the agent is, if it is anywhere.
@@ -51,7 +58,7 @@ pub struct AgentContainer {
     pub mounts: Vec<Mount>,
     /// Only the settings that say where the agent goes and what it keeps
     /// (`ECS_*`, `AWS_*`, proxies); anything that may hold a secret is left out.
-    pub env: BTreeMap<String, String>,
+    pub env: Env,
     /// The health check's word. Healthy does not mean connected.
     pub health: Option<String>,
 }
@@ -164,5 +171,5 @@ pub struct ConfigFile {
     pub path: String,
     pub present: bool,
     /// Same selection as [`AgentContainer::env`].
-    pub env: BTreeMap<String, String>,
+    pub env: Env,
 }

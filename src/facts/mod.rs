@@ -7,11 +7,13 @@ mod agent;
 mod fleet;
 mod host;
 mod network;
+pub mod setting;
 
 pub use agent::*;
 pub use fleet::*;
 pub use host::*;
 pub use network::*;
+pub use setting::Setting;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -33,12 +33,15 @@ pub(super) async fn confirm(run: &Run<'_>, first: &Observation) -> Vec<Round> {
     // The rounds end by themselves as long as the clock goes on; should it stand still, this ends them.
     let (began, bound) = (Instant::now(), Duration::from_secs(longest_confirmation_s(run.settings)));
     let hosts = control_plane_hosts(&first.names);
+    let targets = assess::targets(first, run.settings);
     let mut rounds: Vec<Round> = Vec::new();
     loop {
         let at = jiff::Timestamp::now();
         let names = observe::look_up(run.ports, hosts.clone()).await;
         let answered = Instant::now();
-        let reach = observe::probe(run.ports, run.settings, &names).await;
+        let port_of = |name: &NameFact| targets.port_of(name.service, &name.host);
+        let dialled = names.iter().map(|name| (name, port_of(name).unwrap_or(run.settings.network.https_port)));
+        let reach = observe::probe(run.ports, dialled).await;
         let agrees = rounds.first().is_none_or(|r| same_addresses(&r.names, &names));
         rounds.push(Round { at, names, reach });
         // Not to be early by what a timer rounds.

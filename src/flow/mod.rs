@@ -16,7 +16,7 @@ use crate::{
     catalog::{CONTROL_PLANE, Requirement, Service, services},
     config::Settings,
     decide::{self, Decision, History, Plan, Policy, Reason, recover::Intent},
-    facts::Observation,
+    facts::{NameFact, Observation},
     observe::{self, Ask},
     ports::{Ports, store},
     progress::{Event, Progress},
@@ -92,20 +92,29 @@ fn unfinished(settings: &Settings) -> Option<String> {
     }
 }
 
-/// One look and what it means. An agent that dials other names than the catalog's (another region, FIPS, dual stack,
-/// `ECS_BACKEND_HOST`) is judged by its own, which are known only once it was looked at.
+/// One look and what it means. An agent that dials other names or ports than the catalog's (another region, FIPS, dual
+/// stack, `ECS_BACKEND_HOST`) is judged by its own, which are known only once it was looked at.
 async fn look(ports: &Ports, settings: &Settings, services: Vec<Service>) -> (Observation, Assessment) {
     let ask = Ask { services, discover: settings.network.discover };
     let mut observation = observe::look(ports, settings, &ask).await;
-    let mut more = assess::dialled_hosts(&observation, settings);
-    more.retain(|(service, host)| {
-        !observation.names.iter().any(|name| name.service == *service && assess::same_host(&name.host, host))
+    let dialled = assess::targets(&observation, settings).hosts();
+    let seen = |names: &[NameFact], service: Service, host: &str| {
+        names.iter().position(|name| name.service == service && assess::same_host(&name.host, host))
+    };
+    let mut more: Vec<_> = dialled.iter().map(|(service, host, _)| (*service, host.clone())).collect();
+    more.retain(|(service, host)| seen(&observation.names, *service, host).is_none());
+    more.dedup();
+    observation.names.extend(observe::look_up(ports, more).await);
+    let unprobed = dialled.iter().filter_map(|(service, host, port)| {
+        let name = &observation.names[seen(&observation.names, *service, host)?];
+        let done = observation
+            .reach
+            .iter()
+            .any(|r| r.service == *service && r.addr.port() == *port && assess::same_host(&r.host, host));
+        (!done).then_some((name, *port))
     });
-    if !more.is_empty() {
-        let names = observe::look_up(ports, more).await;
-        observation.reach.extend(observe::probe(ports, settings, &names).await);
-        observation.names.extend(names);
-    }
+    let reach = observe::probe(ports, unprobed).await;
+    observation.reach.extend(reach);
     let assessment = assess::assess(&observation, settings);
     (observation, assessment)
 }

@@ -55,7 +55,7 @@ pub(super) async fn recover(run: &Run<'_>) -> Recovered {
     match found {
         Recovery::NotActed => {
             let text = say("it had not touched the agent");
-            match restart::complete(run, &saved, RecordedOutcome::NotActed) {
+            match restart::complete(run, &saved, RecordedOutcome::NotActed, None) {
                 Ok(()) => Recovered::GoOn(text),
                 Err(error) => stuck(run, format!("the record of an interrupted restart cannot be completed: {error}")),
             }

@@ -9,7 +9,7 @@ use crate::{
     act::{self, ActError, outage::Sampler},
     catalog::Service,
     decide::{
-        self, Ask, Decision, Method, Permit, Policy, Reason, RecordedOutcome, RestartRecord, exit,
+        self, AgentRun, Ask, Decision, Method, Permit, Policy, Reason, RecordedOutcome, RestartRecord, exit,
         recover::{Identity, Intent, Phase},
     },
     events,
@@ -148,7 +148,7 @@ async fn carry_out(run: &Run<'_>, permit: Permit) -> RunResult {
 
 /// Strikes what was written down for an act that did not come to pass. What cannot be struck, recovery will.
 fn not_acted(run: &Run<'_>, saved: &SavedIntent, decision: Decision) -> RunResult {
-    if let Err(error) = complete(run, saved, RecordedOutcome::NotActed) {
+    if let Err(error) = complete(run, saved, RecordedOutcome::NotActed, None) {
         tracing::warn!(%error, "nothing was touched, and the record of it stands");
     }
     run.ended(decision, Some(saved.before.clone()))
@@ -164,6 +164,7 @@ fn begin(run: &Run<'_>, permit: &Permit) -> Result<SavedIntent, Decision> {
         endpoints: plan.endpoints.clone(),
         repair: permit.repair(),
         outcome: RecordedOutcome::Begun,
+        agent: None,
     };
     let intent = Intent {
         run_id: run.run_id.clone(),
@@ -273,8 +274,11 @@ pub(super) async fn finish(
         )
         .await;
     }
-    if let Err(error) = complete(run, &saved, if ok { RecordedOutcome::Verified } else { RecordedOutcome::NotVerified })
-    {
+    let (end, proved) = match ok {
+        true => (RecordedOutcome::Verified, AgentRun::of(&later)),
+        false => (RecordedOutcome::NotVerified, None),
+    };
+    if let Err(error) = complete(run, &saved, end, proved) {
         alarms.push(format!("the restart was made and its record could not be completed: {error}"));
     }
     let plan = saved.plan;
@@ -329,15 +333,21 @@ fn announce(run: &Run<'_>, saved: &SavedIntent, outcome: &verify::Outcome, outag
     );
 }
 
-/// Completes the record and forgets the intent, in this order: a kill in between only verifies twice.
-pub(super) fn complete(run: &Run<'_>, saved: &SavedIntent, outcome: RecordedOutcome) -> Result<(), StoreError> {
+/// Completes the record and forgets the intent, in this order: a kill in between only verifies twice. `agent` is the
+/// one that was proved.
+pub(super) fn complete(
+    run: &Run<'_>,
+    saved: &SavedIntent,
+    outcome: RecordedOutcome,
+    agent: Option<AgentRun>,
+) -> Result<(), StoreError> {
     let mut history = history(run.settings)?;
     // The newest: a run that was interrupted untouched and began again has two records.
     match history.restarts.iter_mut().rfind(|r| r.run_id == saved.record.run_id) {
-        Some(record) => record.outcome = outcome,
+        Some(record) => (record.outcome, record.agent) = (outcome, agent),
         // Killed between intent and count.
         None if outcome == RecordedOutcome::NotActed => {}
-        None => history.restarts.push(RestartRecord { outcome, ..saved.record.clone() }),
+        None => history.restarts.push(RestartRecord { outcome, agent, ..saved.record.clone() }),
     }
     store::write(&run.files().history(), &history)?;
     store::remove(&run.files().intent())

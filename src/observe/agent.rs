@@ -9,7 +9,7 @@ use crate::{
     },
     ports::{Ports, files, introspection::parse_version},
 };
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 /// What a unit's command holds when it runs the agent's container.
 pub(super) fn words(settings: &Settings) -> Vec<String> {
@@ -62,19 +62,22 @@ pub(super) async fn version(
 pub(super) async fn files(
     settings: &Settings,
     presence: &Fact<Presence>,
-) -> (Fact<AgentCache>, Fact<Persistence>, Fact<ConfigFile>) {
+) -> (Fact<AgentCache>, Fact<Persistence>, Fact<ConfigFile>, Fact<Vec<String>>) {
     let (cache_dir, config_file) = (settings.agent.cache_dir.clone(), settings.agent.config_file.clone());
+    let (traces_dir, units) = (cache_dir.clone(), settings.agent.units.clone());
     let container = match presence {
         Fact::Known(Presence::Container(container)) => Ok(container.clone()),
         Fact::Known(_) => Err(Missing::new("state directory of the agent", "there is no agent container", "")),
         Fact::Unknown(missing) => Err(missing.clone()),
     };
-    let (cache, persistence, config) = tokio::join!(
+    let (cache, persistence, config, traces) = tokio::join!(
         bounded("agent cache", move || files::cache(&cache_dir)),
         bounded("state directory of the agent", move || files::persistence(&*container?)),
         bounded("agent configuration", move || files::config_file(&config_file)),
+        bounded("traces of ecs-init", move || files::ecs_init(Path::new("/"), &traces_dir, &units)),
     );
-    (cache, persistence, config)
+    let traces = traces.map(|paths| paths.iter().map(|path| path.display().to_string()).collect());
+    (cache, persistence, config, traces)
 }
 
 async fn bounded<T: Send + 'static>(what: &str, read: impl FnOnce() -> Seen<T> + Send + 'static) -> Fact<T> {

@@ -70,7 +70,7 @@ pub async fn look(ports: &Ports, settings: &Settings, ask: &Ask) -> Observation 
     let (aside, found, version, mut sockets, discovery, speculative) =
         tokio::join!(aside, found, version, sockets, discovery, speculative);
     let (instance, workloads, tasks, credentials, ()) = aside;
-    let (systemd, presence, (cache, persistence, config_file)) = found;
+    let (systemd, presence, (cache, persistence, config_file, ecs_init)) = found;
     let instance: Fact<Instance> = instance.into();
 
     let (names, reach) = match (instance.known().map(names::Where::from), speculative) {
@@ -93,6 +93,7 @@ pub async fn look(ports: &Ports, settings: &Settings, ask: &Ask) -> Observation 
             cache,
             persistence,
             config_file,
+            ecs_init,
         },
         systemd,
         instance,

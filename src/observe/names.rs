@@ -54,7 +54,9 @@ pub(super) async fn look_and_probe(
         async move {
             let look = async {
                 let names = look_up(ports, hosts).await;
-                let reach = probe_at_most(ports, settings, &names, under_way).await;
+                // At the port of endpoints; where the agent dials another, that is known only later.
+                let port = settings.network.https_port;
+                let reach = probe_at_most(ports, names.iter().map(|name| (name, port)), under_way).await;
                 (names, reach)
             };
             clock.time(&format!("endpoint {}", service.id()), look).await
@@ -88,23 +90,20 @@ pub async fn look_up(ports: &Ports, hosts: Vec<(Service, String)>) -> Vec<NameFa
     names
 }
 
-/// Connects to every address of every name.
-pub async fn probe(ports: &Ports, settings: &Settings, names: &[NameFact]) -> Vec<ReachFact> {
-    probe_at_most(ports, settings, names, &Semaphore::new(PROBES)).await
+/// Connects to every address of every name, each at its port.
+pub async fn probe<'a>(ports: &Ports, names: impl IntoIterator<Item = (&'a NameFact, u16)>) -> Vec<ReachFact> {
+    probe_at_most(ports, names, &Semaphore::new(PROBES)).await
 }
 
-async fn probe_at_most(
+async fn probe_at_most<'a>(
     ports: &Ports,
-    settings: &Settings,
-    names: &[NameFact],
+    names: impl IntoIterator<Item = (&'a NameFact, u16)>,
     under_way: &Semaphore,
 ) -> Vec<ReachFact> {
-    let targets = names.iter().flat_map(|name| {
-        name.answer
-            .ips()
-            .into_iter()
-            .map(|ip| (name.service, &name.host, SocketAddr::new(ip, settings.network.https_port)))
+    let targets = names.into_iter().flat_map(|(name, port)| {
+        name.answer.ips().into_iter().map(move |ip| (name.service, &name.host, SocketAddr::new(ip, port)))
     });
+    let targets: Vec<_> = targets.collect();
     let mut reach: Vec<ReachFact> = stream::iter(targets)
         .map(|(service, host, addr)| async move {
             // Never closed, so that there is no error to be had.

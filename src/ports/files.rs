@@ -1,12 +1,14 @@
 //! The agent's files on the host: `ecs.config`, ecs-init's cache, the state directory.
 
-use crate::facts::{AgentCache, AgentContainer, CacheState, ConfigFile, Missing, Persistence};
+use crate::facts::{
+    AgentCache, AgentContainer, CacheState, ConfigFile, Missing, Persistence,
+    setting::{Env, Setting, checkpoints},
+};
 use semver::Version;
 use std::{
-    collections::BTreeMap,
     fs,
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 type Result<T> = super::Result<T>;
@@ -14,39 +16,13 @@ type Result<T> = super::Result<T>;
 /// No setting file of the agent is larger than this many bytes.
 const LARGEST: u64 = 1 << 20;
 
-/// Settings that say where the agent goes and what it keeps. An allow list, so that no secret is ever read into a report.
-const SETTINGS: &[&str] = &[
-    "AWS_DEFAULT_REGION",
-    "AWS_REGION",
-    "AWS_USE_DUALSTACK_ENDPOINT",
-    "AWS_USE_FIPS_ENDPOINT",
-    "ECS_BACKEND_HOST",
-    "ECS_CHECKPOINT",
-    "ECS_CLUSTER",
-    "ECS_DATADIR",
-    "ECS_DISABLE_METRICS",
-    "ECS_EXTERNAL",
-    "ECS_FIPS_MODE",
-    "ECS_INSTANCE_IP_COMPATIBILITY",
-    "HTTPS_PROXY",
-    "HTTP_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-];
-
-/// The pairs that are on the allow list, with the user and password of a proxy's URL taken out.
-pub fn agent_settings<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> BTreeMap<String, String> {
+/// The pairs that are on the allow list, with user and password taken out of every URL.
+pub fn agent_settings<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Env {
     pairs
-        .filter(|(key, _)| SETTINGS.contains(key))
-        .map(|(key, value)| {
-            let value = if key.to_ascii_lowercase().ends_with("s_proxy") || key.eq_ignore_ascii_case("http_proxy") {
-                without_user(value)
-            } else {
-                value.to_owned()
-            };
-            (key.to_owned(), value)
+        .filter_map(|(key, value)| {
+            let setting = Setting::named(key)?;
+            let value = if setting.holds_url() { without_user(value) } else { value.to_owned() };
+            Some((key.to_owned(), value))
         })
         .collect()
 }
@@ -128,15 +104,37 @@ pub fn cache(dir: &Path) -> Result<AgentCache> {
     Ok(AgentCache { state, staged, tar_present, desired_image })
 }
 
+/// Where systemd looks for units, and upstart for jobs.
+const UNIT_DIRS: [&str; 5] = [
+    "etc/systemd/system",
+    "run/systemd/system",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+];
+const UPSTART: &str = "etc/init/ecs.conf";
+
+/// Traces of ecs-init below `root`: its cache directory, its unit files and its upstart job, as far as they exist.
+pub fn ecs_init(root: &Path, cache_dir: &Path, units: &[String]) -> Result<Vec<PathBuf>> {
+    let of_unit = |unit: &String| UNIT_DIRS.map(|dir| root.join(dir).join(unit));
+    let places = [cache_dir.to_owned(), root.join(UPSTART)].into_iter().chain(units.iter().flat_map(of_unit));
+    let mut found = Vec::new();
+    for path in places {
+        // Not through the link: a unit that is masked, or whose package is half gone, is a trace, too.
+        match fs::symlink_metadata(&path) {
+            Ok(_) => found.push(path),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(error) => return Err(Missing::new(path.display().to_string(), error, as_root())),
+        }
+    }
+    Ok(found)
+}
+
 /// Whether what the agent saves outlives its container.
 pub fn persistence(agent: &AgentContainer) -> Result<Persistence> {
-    let configured = agent.env.get("ECS_DATADIR").filter(|dir| !dir.is_empty());
-    let inside = configured.map_or("/data", String::as_str).trim_end_matches('/');
+    let configured = Setting::DataDir.of(&agent.env);
+    let inside = configured.unwrap_or("/data").trim_end_matches('/');
     let mount = agent.mounts.iter().find(|m| m.destination.trim_end_matches('/') == inside && m.read_write);
-    let checkpoint = match agent.env.get("ECS_CHECKPOINT").map(|v| v.to_ascii_lowercase()) {
-        Some(value) => matches!(value.as_str(), "true" | "t" | "1"),
-        None => configured.is_some(),
-    };
     let mut state_file = None;
     if let Some(mount) = mount {
         for name in ["agent.db", "ecs_agent_data.json"] {
@@ -152,9 +150,9 @@ pub fn persistence(agent: &AgentContainer) -> Result<Persistence> {
         }
     }
     Ok(Persistence {
-        data_dir: configured.cloned().or_else(|| mount.map(|_| inside.to_owned())),
+        data_dir: configured.or(mount.map(|_| inside)).map(str::to_owned),
         host_dir: mount.map(|m| m.source.clone()),
-        checkpoint,
+        checkpoint: checkpoints(&agent.env),
         state_file,
     })
 }
@@ -196,6 +194,25 @@ mod tests {
         assert_eq!((seen.state, seen.staged), (CacheState::ReloadNeeded, Some(Version::new(1, 105, 1))));
         assert!(seen.tar_present);
         assert_eq!(cache(&dir.path().join("none")).unwrap().state, CacheState::NoCache);
+    }
+
+    #[test]
+    fn ecs_init_leaves_traces() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, cache) = (dir.path(), dir.path().join("var/cache/ecs"));
+        let units = ["ecs.service".to_owned(), "amazon-ecs.service".to_owned()];
+        let found = || ecs_init(root, &cache, &units);
+        assert_eq!(found().unwrap(), Vec::<PathBuf>::new());
+        fs::create_dir_all(&cache).unwrap();
+        fs::create_dir_all(root.join("usr/lib/systemd/system")).unwrap();
+        let unit = root.join("usr/lib/systemd/system/amazon-ecs.service");
+        symlink("/nowhere", &unit).unwrap();
+        assert_eq!(found().unwrap(), [cache.clone(), unit]);
+        // What cannot be looked at may be there.
+        fs::create_dir_all(root.join("etc")).unwrap();
+        symlink("init", root.join("etc/init")).unwrap();
+        let missing = found().unwrap_err();
+        assert!(missing.what.ends_with("etc/init/ecs.conf"), "{missing}");
     }
 
     #[test]

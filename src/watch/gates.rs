@@ -12,8 +12,8 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Sets of endpoints remembered as tried. The history on disk remembers more.
-const KEPT_SETS: usize = 16;
+/// Sets of endpoints remembered as tried or proved. The history on disk remembers more.
+pub(super) const KEPT_SETS: usize = 16;
 
 /// Lets a state that waits through, or tells what holds it.
 pub(super) fn gates(next: &mut State, effects: &mut Effects, hooks_agree: bool, moment: &Moment, policy: &Policy) {

@@ -7,7 +7,7 @@ use super::rollout::{Fate, Joined};
 use crate::{
     assess::{Assessment, Finding, Severity},
     config::Opening,
-    decide::{Agreement, Decision, EndpointSet},
+    decide::{AgentRun, Agreement, Decision, EndpointSet},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,9 @@ pub struct State {
     pub verdict: String,
     /// Sets for which the agent was restarted.
     pub tried: Vec<EndpointSet>,
+    /// Sets on which an agent was proved to be, and that agent: another one may be moved there again.
+    #[serde(default)]
+    pub proved: Vec<(EndpointSet, AgentRun)>,
     /// Tries in a row that did not come about, and when the next may be made, in milliseconds since boot.
     pub failures: u32,
     pub not_before_ms: u64,
@@ -144,6 +147,8 @@ pub enum Input {
         /// The longest TTL of its answers, or what a cache says is left of it.
         ttl_s: Option<u32>,
         instance_id: Option<String>,
+        /// The agent that was seen.
+        agent: Option<AgentRun>,
         lead: Lead,
     },
     /// The names were looked up, and nothing had changed.
@@ -181,6 +186,8 @@ pub struct RunEnd {
     pub acted: bool,
     pub exit_code: u8,
     pub decision: Decision,
+    /// The agent that was proved, if one was.
+    pub agent: Option<AgentRun>,
     /// In a line: what was proved, or what went wrong.
     pub words: String,
 }

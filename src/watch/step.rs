@@ -2,14 +2,14 @@
 
 use super::{
     Policy,
-    gates::{gates, longest_splay},
+    gates::{KEPT_SETS, gates, longest_splay},
     rollout, schedule, splay,
     state::{Doing, Effects, Hold, Input, Kind, Lead, Moment, Note, Phase, RunEnd, State},
     words::{self, span},
 };
 use crate::{
     config::OnReady,
-    decide::{self, Agreement, Decision, EndpointSet, exit},
+    decide::{self, AgentRun, Agreement, Decision, EndpointSet, exit},
 };
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub fn step(state: &State, input: &Input, moment: &Moment, policy: &Policy) -> (
     let (mut next, mut effects) = (state.clone(), Effects::default());
     let mut hooks_agree = false;
     match input {
-        Input::Looked { decision, asked_ms, ttl_s, instance_id, lead } => {
+        Input::Looked { decision, asked_ms, ttl_s, instance_id, agent, lead } => {
             if let Some(id) = instance_id {
                 if next.instance_id.as_ref().is_some_and(|old| old != id) && !next.phase.at_work() {
                     next = State::default();
@@ -39,6 +39,7 @@ pub fn step(state: &State, input: &Input, moment: &Moment, policy: &Policy) -> (
                     asked_ms: *asked_ms,
                     answered_ms: schedule::answered_ms(*asked_ms, moment.up_ms),
                     ttl_s: *ttl_s,
+                    agent: agent.as_ref(),
                 };
                 looked(&mut next, &mut effects, decision, answers, moment, policy);
             }
@@ -99,19 +100,20 @@ pub fn step(state: &State, input: &Input, moment: &Moment, policy: &Policy) -> (
     (next, effects)
 }
 
-/// What a look heard of the names, in milliseconds since boot and seconds.
+/// What a look heard of the names, in milliseconds since boot and seconds, and the agent it saw.
 #[derive(Clone, Copy)]
-struct Answers {
+struct Answers<'a> {
     asked_ms: u64,
     answered_ms: u64,
     ttl_s: Option<u32>,
+    agent: Option<&'a AgentRun>,
 }
 
 fn looked(
     next: &mut State,
     effects: &mut Effects,
     decision: &Decision,
-    answers: Answers,
+    answers: Answers<'_>,
     moment: &Moment,
     policy: &Policy,
 ) {
@@ -200,12 +202,12 @@ fn agreed(
     next: &mut State,
     effects: &mut Effects,
     found: &EndpointSet,
-    answers: Answers,
+    answers: Answers<'_>,
     moment: &Moment,
     policy: &Policy,
 ) {
-    let Answers { asked_ms, answered_ms, ttl_s } = answers;
-    if next.tried.contains(found) {
+    let Answers { asked_ms, answered_ms, ttl_s, agent } = answers;
+    if next.was_moved(found, agent) {
         if next.phase != Phase::Blocked {
             let text = "the agent was restarted for these very endpoints, and is still not on them";
             effects.note(Kind::Blocked, text);
@@ -280,6 +282,13 @@ fn ended(next: &mut State, effects: &mut Effects, end: &RunEnd, moment: &Moment)
     if end.acted {
         (next.failures, next.not_before_ms) = (0, 0);
         let verified = end.exit_code == exit::SETTLED;
+        if let (true, Some(agent), Some(endpoints)) = (verified, &end.agent, next.phase.endpoints().cloned()) {
+            next.untry();
+            next.proved.retain(|(set, _)| *set != endpoints);
+            next.proved.push((endpoints, agent.clone()));
+            let old = next.proved.len().saturating_sub(KEPT_SETS);
+            next.proved.drain(..old);
+        }
         let (kind, phase) = if verified { (Kind::Moved, Phase::Settled) } else { (Kind::NotVerified, Phase::Broken) };
         effects.note(kind, end.words.clone());
         next.phase = phase;
@@ -335,6 +344,12 @@ impl State {
             let endpoints = endpoints.clone();
             self.tried.retain(|tried| *tried != endpoints);
         }
+    }
+
+    /// Whether the agent was restarted for these endpoints, and nothing says that somebody else has restarted it since.
+    fn was_moved(&self, endpoints: &EndpointSet, agent: Option<&AgentRun>) -> bool {
+        let proved = self.proved.iter().find(|(set, _)| set == endpoints);
+        self.tried.contains(endpoints) || proved.is_some_and(|(_, proved)| agent.is_none_or(|agent| agent == proved))
     }
 
     /// Whether an interrupted run may be taken up: at once after the first failure, because the agent may be down.

@@ -4,7 +4,7 @@ use super::{errand::Told, rollout::Fate, state::RunEnd, words};
 use crate::{
     act::handoff::{self, Job},
     config::{Brake, Settings},
-    decide::{EndpointSet, brake, exit},
+    decide::{AgentRun, EndpointSet, brake, exit},
     facts::{ExecutionStatus, Missing},
     fleet::{documents::ROLLOUT, rollout},
     flow,
@@ -130,7 +130,8 @@ pub(super) fn end(result: &RunResult) -> RunEnd {
         }
     };
     let RunResult { acted, exit_code, decision, .. } = result;
-    RunEnd { acted: *acted, exit_code: *exit_code, decision: decision.clone(), words }
+    let agent = result.after.as_ref().filter(|_| *exit_code == exit::SETTLED).and_then(AgentRun::of);
+    RunEnd { acted: *acted, exit_code: *exit_code, decision: decision.clone(), agent, words }
 }
 
 #[cfg(test)]

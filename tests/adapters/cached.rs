@@ -22,7 +22,8 @@ async fn each_round_hears_an_answer_that_was_fetched_anew() {
     region.set(&Change { services, ttl: Some(TTL_S), cached: Some(true), ..Change::default() }).await;
     let mut settings = Settings::default();
     settings.network.resolver = Some(region.addresses().dns);
-    (settings.network.hosts_file, settings.confirm.min_spread_s) = ("/dev/null".into(), 1);
+    std::fs::write(dir.path().join("hosts"), "127.0.0.1 localhost\n").unwrap();
+    (settings.network.hosts_file, settings.confirm.min_spread_s) = (dir.path().join("hosts"), 1);
     let policy = Policy::new(&settings, false);
     let resolver = SystemResolver::new(&settings.network);
     // Somebody else has just asked.
@@ -40,5 +41,5 @@ async fn each_round_hears_an_answer_that_was_fetched_anew() {
     }
     // Only what was fetched anew has all of its TTL left.
     let left: Vec<_> = rounds.iter().map(|round| longest_ttl_s(&round.names)).collect();
-    assert_eq!(left, [Some(0), Some(TTL_S), Some(TTL_S)]);
+    assert_eq!(left, [Some(0), Some(TTL_S), Some(TTL_S)], "{rounds:?}");
 }

@@ -18,6 +18,20 @@ fn a_bare_container_is_restarted_by_docker_and_keeps_its_id() {
     });
 }
 
+/// Without a unit it may be Docker's own, or what somebody left of ecs-init: then nobody is taken for its owner.
+#[test]
+fn a_container_without_a_unit_is_not_dockers_where_ecs_init_has_been() {
+    scene(HostOptions { supervisor: Supervisor::BareDocker, ..HostOptions::default() }, |s| {
+        s.endpoints_appear();
+        s.host.exec(&["mkdir", "/var/cache/ecs"]).ok();
+        s.holds_still(12, &["/var/cache/ecs"]);
+        s.host.exec(&["rmdir", "/var/cache/ecs"]).ok();
+        s.expect(10, &["check"]);
+        s.host.exec(&["docker", "update", "--restart=no", "ecs-agent"]).ok();
+        s.holds_still(12, &["restart policy is no"]);
+    });
+}
+
 #[test]
 fn a_foreign_unit_is_left_to_its_owner() {
     scene(HostOptions { supervisor: Supervisor::Foreign, ..HostOptions::default() }, |s| {

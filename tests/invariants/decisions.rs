@@ -2,7 +2,7 @@
 
 use crate::spoil::{Blank, full_set};
 use crate::world::*;
-use hostagent::assess::assess;
+use hostagent::assess::{assess, targets};
 use hostagent::catalog::Service;
 use hostagent::config::Settings;
 use hostagent::decide::{Decision, Method};
@@ -81,6 +81,100 @@ fn a_bare_container_is_restarted_by_its_id() {
     let mut no_systemd = movable(Kind::Bare);
     no_systemd.systemd = Fact::Known(Systemd::NotBooted);
     expect(&no_systemd, 10, &[]);
+}
+
+/// Seeing nobody else is not enough to take Docker for the owner.
+#[test]
+fn a_container_is_dockers_only_where_docker_starts_it_and_ecs_init_has_not_been() {
+    let bare = |change: &dyn Fn(&mut Observation)| {
+        let mut seen = movable(Kind::Bare);
+        change(&mut seen);
+        seen
+    };
+    let no_policy = bare(&|seen| agent_container(seen).restart_policy = RestartPolicy::No);
+    let decision = expect(&no_policy, 12, &["ownership-unclear"]);
+    assert!(decision.reasons()[0].text.contains("restart policy is no"), "{decision:?}");
+    let trace = "/etc/init/ecs.conf";
+    let traced = bare(&|seen| seen.agent.ecs_init = Fact::Known(vec![trace.into()]));
+    let decision = expect(&traced, 12, &["ownership-unclear"]);
+    assert!(decision.reasons()[0].text.contains(trace), "{decision:?}");
+    // Whatever its init system: upstart is none that could be asked.
+    let mut upstart = traced.clone();
+    upstart.systemd = Fact::Known(Systemd::NotBooted);
+    expect(&upstart, 12, &["ownership-unclear"]);
+    expect(&bare(&|seen| seen.agent.ecs_init = unknown("traces of ecs-init")), 1, &["agent-unknown"]);
+    for policy in [RestartPolicy::Always, RestartPolicy::UnlessStopped, RestartPolicy::OnFailure { max: 0 }] {
+        expect(&bare(&|seen| agent_container(seen).restart_policy = policy), 10, &[]);
+    }
+}
+
+/// Bottlerocket: one refusal that says what it is, whatever else is so, and nothing about containers that are not there.
+#[test]
+fn an_agent_that_is_a_process_of_the_host_is_refused_once() {
+    let on = |change: &dyn Fn(&mut Observation)| {
+        let mut seen = movable(Kind::EcsInit);
+        let unit = &mut units(&mut seen)[0];
+        (unit.role, unit.exec_start) = (UnitRole::AgentProcess, vec!["/usr/bin/amazon-ecs-agent".into()]);
+        seen.agent.presence = Fact::Known(Presence::HostProcess { pid: 900, exe: "/usr/bin/amazon-ecs-agent".into() });
+        // As observe gives them where there is no container.
+        seen.agent.persistence = unknown("state directory of the agent");
+        seen.agent.version = unknown("version of the agent");
+        seen.agent.cache = unknown("cache");
+        seen.workloads = unknown("containers");
+        seen.agent.ecs_init = unknown("traces of ecs-init");
+        change(&mut seen);
+        seen
+    };
+    let public = |seen: &mut Observation| {
+        for service in ALL {
+            *name_mut(&mut seen.names, service) = answer(&["198.51.100.10".parse().unwrap()], 60);
+        }
+    };
+    let changes: [&dyn Fn(&mut Observation); 6] = [
+        &|_| {},
+        &|seen| public(seen),
+        &|seen| seen.agent.tasks = Fact::Known(vec![task("z", None, "PENDING", &[])]),
+        &|seen| seen.sockets = unknown("sockets"),
+        &|seen| {
+            units(seen)[0].active_state = "inactive".into();
+            seen.agent.presence = Fact::Known(Presence::Absent);
+        },
+        &|seen| units(seen)[0].job = Some("7 restart".into()),
+    ];
+    for change in changes {
+        let seen = on(change);
+        let decision = expect(&seen, 12, &["host-process"]);
+        assert!(decision.reasons()[0].remedy.contains("apiclient reboot"), "{decision:?}");
+        let said = assess(&seen, &Settings::default());
+        let refusals = said.findings.iter().filter(|f| f.severity == hostagent::assess::Severity::Refuse).count();
+        assert_eq!(refusals, 1, "{said:#?}");
+        assert!(Case::of(seen).permit().is_err());
+    }
+    expect(&on(&|seen| seen.sockets = Fact::Known(endpoint_sockets())), 0, &[]);
+    expect(&on(&|seen| units(seen)[0].active_state = "failed".into()), 13, &["agent-down"]);
+}
+
+/// Another port than that of endpoints: what was found on 443 says nothing of it.
+#[test]
+fn endpoints_are_judged_at_the_port_that_the_agent_dials() {
+    let mut seen = config("ECS_BACKEND_HOST", "https://ecs.eu-west-1.amazonaws.com:8443");
+    expect(&seen, 1, &["not-probed"]);
+    assert_eq!(targets(&seen, &Settings::default()).port_of(Service::Ecs, "ecs.eu-west-1.amazonaws.com"), Some(8443));
+    for reach in seen.reach.iter_mut().filter(|r| r.service == Service::Ecs) {
+        reach.addr.set_port(8443);
+    }
+    expect(&seen, 10, &[]);
+}
+
+#[test]
+fn checkpointing_that_is_switched_off_is_refused_however_it_is_written() {
+    for off in ["false", "False", "FALSE", "f", "F", "0", " 0 "] {
+        expect(&config("ECS_CHECKPOINT", off), 12, &["state-not-kept"]);
+    }
+    // The agent takes these for its default, which is to save where it has a data directory.
+    for other in ["no", "off", "fAlse", "", "true", "1"] {
+        expect(&config("ECS_CHECKPOINT", other), 10, &[]);
+    }
 }
 
 #[test]

@@ -176,7 +176,7 @@ proptest! {
         let (before, mut after_it, mut later) = around(Kind::EcsInit);
         blank.apply(if side == 0 { &mut after_it } else { &mut later });
         let not_looked_at = match blank {
-            Blank::Cache | Blank::Persistence | Blank::ConfigFile => true,
+            Blank::Cache | Blank::Persistence | Blank::ConfigFile | Blank::EcsInit => true,
             // Read once, at the end.
             Blank::Version | Blank::Tasks => side == 0,
             _ => false,

@@ -70,7 +70,8 @@ pub fn state_survives(seen: &Observation, supervised: bool) -> bool {
     let saved = p.state_file.as_ref().is_some_and(|f| f.1 > 0);
     let next = match &seen.agent.config_file {
         Fact::Known(file) => {
-            file.env.get("ECS_CHECKPOINT").is_none_or(|v| v != "false")
+            let off = ["0", "f", "F", "false", "FALSE", "False"];
+            file.env.get("ECS_CHECKPOINT").is_none_or(|v| !off.contains(&v.trim()))
                 && file.env.get("ECS_DATADIR").is_none_or(|v| Some(v) == p.data_dir.as_ref())
         }
         Fact::Unknown(_) => false,
@@ -88,7 +89,8 @@ pub fn right_owner(seen: &Observation, method: &Method) -> bool {
     let Fact::Known(Presence::Container(c)) = &seen.agent.presence else { return false };
     match method {
         Method::DockerRestart { container_id, .. } | Method::DockerStart { container_id } => {
-            units.is_empty() && c.id == *container_id
+            let no_trace = matches!(&seen.agent.ecs_init, Fact::Known(traces) if traces.is_empty());
+            units.is_empty() && no_trace && c.restart_policy != RestartPolicy::No && c.id == *container_id
         }
         Method::RestartUnit { unit } | Method::StartUnit { unit } => {
             let busy = |u: &&&Unit| !matches!(u.active_state.as_str(), "inactive" | "failed");
@@ -109,9 +111,17 @@ pub fn within_budget(case: &Case, permit: &Permit) -> bool {
     let age = |r: &&hostagent::decide::RestartRecord| case.now.duration_since(r.at).as_secs();
     let counted: Vec<_> = case.history.restarts.iter().filter(|r| r.outcome != RecordedOutcome::NotActed).collect();
     let today = counted.iter().filter(|r| age(r) < 86_400).count();
-    let binding = counted.iter().filter(|r| r.repair || !permit.repair());
-    let cool = binding.clone().all(|r| age(r) >= case.policy.restart.cool_down_s as i64);
-    let fresh_set = permit.repair() || counted.iter().all(|r| r.endpoints != permit.plan().endpoints);
+    let Fact::Known(Presence::Container(c)) = &case.fresh.agent.presence else { return false };
+    // Somebody asked for a start of what is dead: nothing is interrupted.
+    let dead = permit.repair() && c.state != ContainerState::Running;
+    let cool = dead || counted.iter().all(|r| age(r) >= case.policy.restart.cool_down_s as i64);
+    let another = |r: &hostagent::decide::RestartRecord| {
+        let proved = r.agent.as_ref().filter(|_| r.outcome == RecordedOutcome::Verified);
+        proved.is_some_and(|a| a.container_id != c.id || a.started_at != c.started_at)
+    };
+    let endpoints = &permit.plan().endpoints;
+    let same_set = |r: &hostagent::decide::RestartRecord| !endpoints.0.is_empty() && r.endpoints == *endpoints;
+    let fresh_set = dead || counted.iter().all(|r| !same_set(r) || another(r));
     today < case.policy.restart.budget_per_day as usize && cool && fresh_set
 }
 

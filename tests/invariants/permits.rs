@@ -4,7 +4,7 @@ use crate::spoil::full_set;
 use crate::world::*;
 use hostagent::catalog::Service;
 use hostagent::decide::{
-    Decision, FRESH_S, Policy, RecordedOutcome, RestartRecord, Round, longest_s, next_round, samples,
+    AgentRun, Decision, FRESH_S, Policy, RecordedOutcome, RestartRecord, Round, longest_s, next_round, samples,
 };
 use hostagent::facts::{Answer, Fact};
 use jiff::SignedDuration;
@@ -230,6 +230,7 @@ fn budget_cool_down_and_once_a_set_are_said_apart() {
         endpoints: if same_set { full_set() } else { Default::default() },
         repair: false,
         outcome,
+        agent: None,
     };
     let spent = |records: Vec<RestartRecord>| {
         let mut case = Case::movable(Kind::EcsInit);
@@ -248,4 +249,62 @@ fn budget_cool_down_and_once_a_set_are_said_apart() {
     other.history.instance_id = "i-0another".into();
     other.history.restarts = vec![record(10, true, Verified)];
     assert_eq!(other.decide().exit_code(), 10);
+}
+
+/// A record of a proved restart is about that agent. What somebody else has started since may be moved again, once.
+#[test]
+fn an_agent_that_somebody_else_restarted_may_be_moved_again() {
+    let rules = |proved: Option<AgentRun>, outcome, age_s: i64| {
+        let mut case = Case::movable(Kind::EcsInit);
+        case.history.restarts = vec![RestartRecord {
+            run_id: "r".into(),
+            at: after(t0(), -age_s),
+            endpoints: full_set(),
+            repair: false,
+            outcome,
+            agent: proved,
+        }];
+        assert_eq!(case.decide().plan().is_some(), case.permit().is_ok());
+        case.decide().reasons().iter().map(|r| r.rule.clone()).collect::<Vec<_>>().join(",")
+    };
+    use RecordedOutcome::{NotVerified, Verified};
+    let runs = AgentRun::of(&movable(Kind::EcsInit)).unwrap();
+    let restarted = AgentRun { started_at: "2026-08-31T08:00:00Z".into(), ..runs.clone() };
+    let replaced = AgentRun { container_id: "another".into(), ..runs.clone() };
+    for earlier in [restarted.clone(), replaced] {
+        assert_eq!(rules(Some(earlier), Verified, 500_000), "");
+    }
+    assert_eq!(rules(Some(runs), Verified, 500_000), "set-already-tried");
+    assert_eq!(rules(None, Verified, 500_000), "set-already-tried", "a record of an older version");
+    assert_eq!(rules(Some(restarted.clone()), NotVerified, 500_000), "set-already-tried");
+    assert_eq!(rules(Some(restarted), Verified, 3_000), "cool-down");
+    // What older versions wrote can be read, and what this one writes for them.
+    let old = r#"{"run_id":"r","at":"2026-09-01T12:00:00Z","endpoints":[],"repair":false,"outcome":"verified"}"#;
+    let record: RestartRecord = serde_json::from_str(old).unwrap();
+    assert_eq!((record.agent.clone(), serde_json::to_string(&record).unwrap().as_str()), (None, old));
+}
+
+#[test]
+fn a_repair_is_free_of_the_cool_down_only_where_the_agent_is_dead() {
+    let repaired = |running: bool, age_s: i64, same_set: bool| {
+        let mut case = Case::of(broken(running));
+        case.history.restarts = vec![RestartRecord {
+            run_id: "r".into(),
+            at: after(t0(), -age_s),
+            endpoints: if same_set { full_set() } else { Default::default() },
+            repair: true,
+            outcome: RecordedOutcome::NotVerified,
+            agent: None,
+        }];
+        let decision = case.decide();
+        assert_eq!(decision.plan().is_some(), case.permit().is_ok());
+        decision.reasons().last().map_or(String::new(), |r| r.rule.clone())
+    };
+    assert_eq!((repaired(false, 10, true), repaired(true, 10, true)), (String::new(), "set-already-tried".into()));
+    assert_eq!((repaired(false, 10, false), repaired(true, 10, false)), (String::new(), "cool-down".into()));
+    assert_eq!((repaired(false, 4_000, false), repaired(true, 4_000, false)), (String::new(), String::new()));
+    // The budget binds it all the same.
+    let mut case = Case::of(broken(false));
+    case.policy.restart.budget_per_day = 0;
+    assert_eq!(case.decide().reasons().last().map(|r| r.rule.as_str()), Some("budget-spent"));
 }

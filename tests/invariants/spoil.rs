@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use hostagent::catalog::Service;
-use hostagent::decide::{EndpointSet, RecordedOutcome, RestartRecord};
+use hostagent::decide::{AgentRun, EndpointSet, RecordedOutcome, RestartRecord};
 use hostagent::facts::*;
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -34,12 +34,24 @@ pub enum Spoil {
     Rules(Where, u32, u32),
     Sockets(Where, SocketChange),
     NotRegistered(Where),
-    Record { age_s: i64, outcome: RecordedOutcome, same_set: bool, repair: bool },
+    Record { age_s: i64, outcome: RecordedOutcome, same_set: bool, repair: bool, proved: Proved },
     OtherInstance,
     RoundCount(i64, i64, u32),
     NoRepair,
     Budget(u32),
     Late(i64),
+}
+
+/// Which agent a record holds as proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proved {
+    /// None: the record of an older version.
+    Nobody,
+    TheOneThatRuns,
+    /// Somebody has restarted it since, through Docker.
+    Earlier,
+    /// And through its unit.
+    EarlierContainer,
 }
 
 /// A fact that could not be had.
@@ -58,9 +70,10 @@ pub enum Blank {
     Credentials,
     Rules,
     Workloads,
+    EcsInit,
 }
 
-pub const BLANKS: [Blank; 13] = [
+pub const BLANKS: [Blank; 14] = [
     Blank::Presence,
     Blank::Introspection,
     Blank::Tasks,
@@ -74,6 +87,7 @@ pub const BLANKS: [Blank; 13] = [
     Blank::Credentials,
     Blank::Rules,
     Blank::Workloads,
+    Blank::EcsInit,
 ];
 
 impl Blank {
@@ -96,6 +110,7 @@ impl Blank {
                 }
             }
             Blank::Workloads => seen.workloads = unknown("containers"),
+            Blank::EcsInit => seen.agent.ecs_init = unknown("traces of ecs-init"),
         }
     }
 }
@@ -114,6 +129,7 @@ pub enum ContainerChange {
     Absent,
     State(ContainerState),
     Policy(RestartPolicy),
+    Trace,
     NewId,
     Cluster(&'static str),
 }
@@ -210,6 +226,8 @@ fn spoil() -> impl Strategy<Value = Spoil> {
         ContainerChange::State(ContainerState::Paused),
         ContainerChange::State(ContainerState::Running),
         ContainerChange::Policy(RestartPolicy::Always),
+        ContainerChange::Policy(RestartPolicy::No),
+        ContainerChange::Trace,
         ContainerChange::NewId,
         ContainerChange::Cluster("other"),
     ];
@@ -233,6 +251,8 @@ fn spoil() -> impl Strategy<Value = Spoil> {
         ("ECS_CLUSTER", ""),
         ("HTTPS_PROXY", "http://proxy.corp:3128"),
         ("ECS_CHECKPOINT", "false"),
+        ("ECS_CHECKPOINT", "0"),
+        ("ECS_CHECKPOINT", "no"),
         ("ECS_DATADIR", "/elsewhere"),
         ("ECS_BACKEND_HOST", "https://ecs.test"),
         ("AWS_DEFAULT_REGION", "eu-central-1"),
@@ -252,7 +272,14 @@ fn spoil() -> impl Strategy<Value = Spoil> {
         [RecordedOutcome::Begun, RecordedOutcome::NotActed, RecordedOutcome::Verified, RecordedOutcome::NotVerified];
     let tasks =
         [(Some("STOPPED"), "RUNNING"), (None, "PENDING"), (Some("RUNNING"), "PENDING"), (Some("RUNNING"), "RUNNING")];
-    let record = (-4_000_i64..200_000, prop::sample::select(outcomes.to_vec()), any::<bool>(), any::<bool>());
+    let proved = [Proved::Nobody, Proved::TheOneThatRuns, Proved::Earlier, Proved::EarlierContainer];
+    let record = (
+        -4_000_i64..200_000,
+        prop::sample::select(outcomes.to_vec()),
+        any::<bool>(),
+        any::<bool>(),
+        prop::sample::select(proved.to_vec()),
+    );
     prop_oneof![
         4 => (place(), service(), an_answer()).prop_map(|(w, s, a)| Spoil::Name(w, s, a)),
         1 => (place(), service()).prop_map(|(w, s)| Spoil::NoName(w, s)),
@@ -269,7 +296,7 @@ fn spoil() -> impl Strategy<Value = Spoil> {
         1 => (place(), 0_u32..3, 0_u32..3).prop_map(|(w, p, o)| Spoil::Rules(w, p, o)),
         2 => (place(), prop::sample::select(sockets.to_vec())).prop_map(|(w, s)| Spoil::Sockets(w, s)),
         1 => place().prop_map(Spoil::NotRegistered),
-        4 => record.prop_map(|(age_s, outcome, same_set, repair)| Spoil::Record { age_s, outcome, same_set, repair }),
+        4 => record.prop_map(|(age_s, outcome, same_set, repair, proved)| Spoil::Record { age_s, outcome, same_set, repair, proved }),
         1 => Just(Spoil::OtherInstance),
         2 => (0_i64..5, 0_i64..140, prop::sample::select(vec![0_u32, 5, 60, 300, 7_200]))
             .prop_map(|(n, step, ttl)| Spoil::RoundCount(n, step, ttl)),
@@ -297,7 +324,17 @@ pub fn apply(case: &mut Case, spoil: &Spoil) {
                 reach.remove(at);
             }
         }),
-        Spoil::Record { age_s, outcome, same_set, repair } => {
+        Spoil::Record { age_s, outcome, same_set, repair, proved } => {
+            let runs = AgentRun::of(&case.fresh);
+            let agent = runs.filter(|_| *outcome == RecordedOutcome::Verified).and_then(|mut agent| {
+                match proved {
+                    Proved::Nobody => return None,
+                    Proved::TheOneThatRuns => {}
+                    Proved::Earlier => agent.started_at = "2026-08-30T08:00:00Z".into(),
+                    Proved::EarlierContainer => agent.container_id = "another".into(),
+                }
+                Some(agent)
+            });
             let endpoints = if *same_set { full_set() } else { EndpointSet::default() };
             case.history.restarts.push(RestartRecord {
                 run_id: format!("r{}", case.history.restarts.len()),
@@ -305,6 +342,7 @@ pub fn apply(case: &mut Case, spoil: &Spoil) {
                 endpoints,
                 repair: *repair,
                 outcome: *outcome,
+                agent,
             });
         }
         Spoil::OtherInstance => case.history.instance_id = "i-0another".into(),
@@ -404,13 +442,14 @@ fn spoil_state(seen: &mut Observation, state: State) {
 }
 
 fn spoil_container(seen: &mut Observation, change: ContainerChange) {
-    if matches!(change, ContainerChange::Absent) {
-        seen.agent.presence = Fact::Known(Presence::Absent);
-        return;
+    match change {
+        ContainerChange::Absent => seen.agent.presence = Fact::Known(Presence::Absent),
+        ContainerChange::Trace => seen.agent.ecs_init = Fact::Known(vec!["/var/cache/ecs".into()]),
+        _ => {}
     }
     let Fact::Known(Presence::Container(c)) = &mut seen.agent.presence else { return };
     match change {
-        ContainerChange::Absent => {}
+        ContainerChange::Absent | ContainerChange::Trace => {}
         ContainerChange::State(state) => c.state = state,
         ContainerChange::Policy(policy) => c.restart_policy = policy,
         ContainerChange::NewId => c.id = "f00d".into(),

@@ -198,6 +198,10 @@ pub fn movable(kind: Kind) -> Observation {
                 present: kind == Kind::EcsInit,
                 env: if kind == Kind::EcsInit { env(&[("ECS_CLUSTER", "prod")]) } else { env(&[]) },
             }),
+            ecs_init: Fact::Known(match kind {
+                Kind::EcsInit => vec!["/var/cache/ecs".into(), "/usr/lib/systemd/system/ecs.service".into()],
+                Kind::Bare => vec![],
+            }),
         },
         systemd: Fact::Known(match kind {
             Kind::EcsInit => Systemd::Booted { units: vec![unit()] },

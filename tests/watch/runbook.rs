@@ -40,7 +40,7 @@ impl Host {
     fn looks(&mut self, decision: Decision, after_ms: u64) -> Option<Doing> {
         self.moment.up_ms += after_ms;
         let (asked_ms, instance_id) = (self.moment.up_ms, Some(ID.into()));
-        self.feed(&Input::Looked { decision, asked_ms, ttl_s: Some(60), instance_id, lead: Lead::Unknown })
+        self.feed(&Input::Looked { decision, asked_ms, ttl_s: Some(60), instance_id, agent: None, lead: Lead::Unknown })
     }
 
     /// Looks that agree until it is proved; what the last of them asks for.

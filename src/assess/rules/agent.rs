@@ -1,6 +1,6 @@
 //! Rules about the agent as it is: who owns it, whether it runs, registers and serves its tasks.
 
-use super::{Hit, Rule, Severity, View};
+use super::{HOST_PROCESS, Hit, Rule, Severity, View};
 use crate::assess::ownership::{Condition, Ownership};
 use crate::facts::{Fact, Presence};
 
@@ -65,13 +65,13 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "ownership-unclear",
-        looks_at: "the container's name and restart policy, the units that name the agent",
+        looks_at: "the container's name and restart policy, the units that name the agent, traces of ecs-init",
         severity: Severity::Refuse,
         check: |v| match v.ownership {
             Ownership::Unclear { why } => vec![Hit::new(
                 format!("it is not clear who restarts the agent here: {why}"),
-                "leave one owner: systemctl status ecs; docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' \
-                 ecs-agent",
+                "leave one owner: systemctl status ecs, or (without ecs-init and its /var/cache/ecs) a container with \
+                 docker run --restart; docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' ecs-agent",
             )],
             _ => vec![],
         },
@@ -84,6 +84,21 @@ pub(super) const RULES: &[Rule] = &[
             Ownership::Foreign { unit } => vec![Hit::new(
                 format!("{unit} runs the agent, and it is not ecs-init's: how it restarts is not known"),
                 format!("restart it the way {unit} is meant to be: systemctl cat {unit}"),
+            )],
+            _ => vec![],
+        },
+    },
+    Rule {
+        id: HOST_PROCESS,
+        looks_at: "the command of the agent's unit",
+        severity: Severity::Refuse,
+        check: |v| match v.ownership {
+            Ownership::HostProcess { unit } => vec![Hit::new(
+                format!(
+                    "the agent is a process of this host under {unit}, without a container, as on Bottlerocket: it is \
+                     looked at, and not restarted from here"
+                ),
+                "once all three endpoints are there: drain the instance and reboot it (apiclient reboot), or replace it",
             )],
             _ => vec![],
         },
@@ -168,7 +183,12 @@ pub(super) const RULES: &[Rule] = &[
 fn agent_unknown(v: &View<'_>) -> Vec<Hit> {
     let presence = v.seen.agent.presence.missing().map(Hit::missing);
     let systemd = v.seen.systemd.missing().map(Hit::missing);
-    presence.into_iter().chain(systemd).collect()
+    // Only where no unit owns the agent does it matter whether ecs-init has been here.
+    let traces = match v.ownership {
+        Ownership::Unknown(missing) if presence.is_none() && systemd.is_none() => Some(Hit::missing(missing)),
+        _ => None,
+    };
+    presence.into_iter().chain(systemd).chain(traces).collect()
 }
 
 /// The rules belong to ecs-init's start and stop. Docker alone never touches them, so there they are not needed.

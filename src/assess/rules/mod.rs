@@ -124,6 +124,9 @@ pub fn table() -> impl Iterator<Item = &'static Rule> {
     agent::RULES.iter().chain(network::RULES).chain(restart::RULES)
 }
 
+/// The refusal of an agent that has no container; no other is told beside it.
+pub const HOST_PROCESS: &str = "host-process";
+
 /// Everything the rules find, worst first; the table's order among equals.
 pub(super) fn findings(view: &View<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = table()
@@ -137,6 +140,11 @@ pub(super) fn findings(view: &View<'_>) -> Vec<Finding> {
             })
         })
         .collect();
+    if matches!(view.ownership, Ownership::HostProcess { .. }) {
+        // Nothing is restarted there, so nothing else stands in the way of it; most of these rules are about containers.
+        let of_a_restart = [Severity::Hold, Severity::Missing, Severity::Refuse];
+        findings.retain(|f| f.rule == HOST_PROCESS || !of_a_restart.contains(&f.severity));
+    }
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
     findings
 }

@@ -2,7 +2,7 @@
 
 use super::{Hit, Rule, Severity, View};
 use crate::assess::ownership::Ownership;
-use crate::facts::{CacheState, Fact, Presence, Task};
+use crate::facts::{CacheState, Fact, Presence, Setting, Task, setting::Env};
 use semver::Version;
 
 pub(super) const RULES: &[Rule] = &[
@@ -192,16 +192,16 @@ fn state_not_kept(v: &View<'_>) -> Vec<Hit> {
     }
     // ecs-init reads the file again, and it overrides what the running container was given.
     if let Some(file) = v.seen.agent.config_file.known().filter(|_| v.ecs_init()) {
-        let setting = |name: &str| file.env.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
-        if setting("ECS_CHECKPOINT").is_some_and(|value| value.eq_ignore_ascii_case("false")) {
+        if Setting::Checkpoint.boolean(&file.env) == Some(false) {
+            let value = Setting::Checkpoint.of(&file.env).unwrap_or_default();
             hits.push(Hit::new(
-                format!("{} says ECS_CHECKPOINT=false: {lost}", file.path),
+                format!("{} says ECS_CHECKPOINT={value}: {lost}", file.path),
                 format!("take ECS_CHECKPOINT out of {}", file.path),
             ));
         }
         let now = v.seen.agent.persistence.known().and_then(|p| p.data_dir.as_deref());
         let same = |one: &str, other: &str| one.trim_end_matches('/') == other.trim_end_matches('/');
-        if let Some((next, now)) = setting("ECS_DATADIR").zip(now).filter(|(next, now)| !same(next, now)) {
+        if let Some((next, now)) = Setting::DataDir.of(&file.env).zip(now).filter(|(next, now)| !same(next, now)) {
             hits.push(Hit::new(
                 format!("{} says ECS_DATADIR={next}, and the agent's state is in {now}: {lost}", file.path),
                 format!("set ECS_DATADIR={now} in {}", file.path),
@@ -215,9 +215,7 @@ fn state_not_kept(v: &View<'_>) -> Vec<Hit> {
 fn cluster_changed(v: &View<'_>) -> Vec<Hit> {
     let Ownership::EcsInit { unit } = v.ownership else { return vec![] };
     let Fact::Known(file) = &v.seen.agent.config_file else { return vec![] };
-    let cluster = |env: &std::collections::BTreeMap<String, String>| {
-        env.get("ECS_CLUSTER").map(|c| c.trim().to_owned()).filter(|c| !c.is_empty())
-    };
+    let cluster = |env: &Env| Setting::Cluster.of(env).map(str::to_owned);
     let at_start = match v.seen.agent.presence.known() {
         Some(Presence::Container(c)) => cluster(&c.env),
         _ => None,

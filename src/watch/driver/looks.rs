@@ -3,7 +3,7 @@
 use super::{Driver, up_ms};
 use crate::{
     assess::{Assessment, Need},
-    decide::{Decision, Reason},
+    decide::{AgentRun, Decision, Reason},
     facts::{NameFact, Observation},
     flow::{self, Check, Files, SavedIntent},
     ports::store::{self, Lock},
@@ -108,7 +108,8 @@ impl Driver {
         self.saved.decision = Some(decision.clone());
         self.told.get_or_insert_with(InventoryView::of_nothing);
         self.comply(&decision);
-        self.step(&Input::Looked { decision, asked_ms: up_ms(), ttl_s: None, instance_id: None, lead: Lead::Unknown });
+        let (asked_ms, lead) = (up_ms(), Lead::Unknown);
+        self.step(&Input::Looked { decision, asked_ms, ttl_s: None, instance_id: None, agent: None, lead });
         self.look_again_in(schedule::after_lost(self.lost, &self.policy));
         self.publish();
     }
@@ -122,6 +123,7 @@ impl Driver {
         self.full_look_ms = up_ms();
         self.measure(&observation, &assessment, &decision);
         self.names_decide = assessment.endpoint_set.0.is_empty() && matches!(decision, Decision::Waiting { .. });
+        let agent = AgentRun::of(&observation);
         self.names = observation.names;
         self.names.retain(|name| name.service.is_control_plane());
         let ttl_s = self.names.iter().filter_map(|n| n.answer.max_ttl_s()).max();
@@ -136,7 +138,8 @@ impl Driver {
         let lead = Lead::from(&assessment);
         let took = u64::try_from(self.look_began.elapsed().as_millis()).unwrap_or(0);
         let asked_ms = up_ms().saturating_sub(took);
-        self.step(&Input::Looked { decision, asked_ms, ttl_s, instance_id: assessment.instance_id, lead });
+        let instance_id = assessment.instance_id;
+        self.step(&Input::Looked { decision, asked_ms, ttl_s, instance_id, agent, lead });
         // A step may have asked for another look sooner.
         let asked = self.look_at;
         self.plan_next_look();

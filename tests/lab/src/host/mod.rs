@@ -82,7 +82,7 @@ pub struct HostOptions {
     pub supervisor: Supervisor,
     /// The version the agent says it is of.
     pub agent_version: String,
-    /// Further agent versions whose archives lie in `/var/cache/ecs`.
+    /// Further agent versions whose archives lie in `/var/cache/ecs` (without ecs-init, in `/opt/agent`).
     pub staged: Vec<String>,
     /// Whether a new agent container finds the state of the old one.
     pub persisted: bool,
@@ -248,7 +248,8 @@ impl Host {
             self.credential_routes()?;
         }
         if options.supervisor == Supervisor::BareDocker {
-            self.must(&["docker", "load", "--quiet", "--input", "/var/cache/ecs/ecs-agent.tar"])?;
+            let archive = format!("/{}/ecs-agent.tar", overlay::AGENT_IMAGES);
+            self.must(&["docker", "load", "--quiet", "--input", &archive])?;
             let arguments = overlay::docker_run(options, &["--detach", "--restart=on-failure:10"]);
             let arguments: Vec<&str> = ["docker"].into_iter().chain(arguments.iter().map(String::as_str)).collect();
             self.must(&arguments)?;

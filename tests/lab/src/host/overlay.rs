@@ -10,6 +10,8 @@ const WANTED: &str = "etc/systemd/system/multi-user.target.wants";
 const HOSTAGENT: &str = r#"[network]
 public_cidrs = ["198.51.100.0/24"]
 "#;
+/// The agent's archives, where there is no ecs-init.
+pub const AGENT_IMAGES: &str = "opt/agent";
 /// A unit of the user's own making around the agent, as people wrote them before ecs-init.
 pub const FOREIGN_UNIT: &str = "our-ecs-agent.service";
 
@@ -24,7 +26,11 @@ pub fn write(root: &Path, options: &HostOptions) -> Result<()> {
     }
     put(root, "etc/ecs/ecs.config", &ecs_config(options))?;
     put(root, "etc/lab-instance", &format!("LAB_INSTANCE={}\n", options.instance_id))?;
-    let cache = root.join("var/cache/ecs");
+    // Where there is no ecs-init, there is no cache of its own either.
+    let cache = match options.supervisor {
+        Supervisor::EcsInit => root.join("var/cache/ecs"),
+        _ => root.join(AGENT_IMAGES),
+    };
     fs::create_dir_all(&cache)?;
     let versions = options.staged.iter().chain([&options.agent_version]);
     for version in versions {
@@ -111,7 +117,7 @@ fn foreign_unit(options: &HostOptions) -> String {
         "[Unit]\nDescription=The ECS agent, our own way\nRequires=docker.service\nAfter=docker.service\n\n\
          [Service]\nRestart=always\nRestartSec=1s\n\
          ExecStartPre=-/usr/bin/docker rm --force ecs-agent\n\
-         ExecStartPre=/usr/bin/docker load --quiet --input /var/cache/ecs/ecs-agent.tar\n\
+         ExecStartPre=/usr/bin/docker load --quiet --input /opt/agent/ecs-agent.tar\n\
          ExecStart=/usr/bin/docker {run}\nExecStop=/usr/bin/docker stop ecs-agent\n"
     )
 }

@@ -62,15 +62,13 @@ impl Stage {
         let config = RegionConfig { ttl: 1, ..RegionConfig::loopback(at("region")) };
         let region = Region::start(config).await?;
         let data = at("data");
-        for made in [&data, &at("config"), &at("cache"), &at("state"), &at("run")] {
+        for made in [&data, &at("config"), &at("state"), &at("run")] {
             fs::create_dir(made).with_context(|| format!("make {}", made.display()))?;
         }
         let (introspection, credentials) = (free_port()?, free_port()?);
         let env = agent_env(&region, introspection, credentials);
         let settings: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         fs::write(at("ecs.config"), settings.concat())?;
-        // ecs-init's mark for an agent image that is there and current.
-        fs::write(at("cache").join("state"), "1")?;
         fs::write(at("resolv.conf"), "nameserver 127.0.0.1\n")?;
         fs::write(at("hosts"), "127.0.0.1 localhost\n")?;
 
