@@ -24,8 +24,9 @@ fn killed_at_6_instants_it_restarts_nothing_twice() {
             seed ^= seed << 13;
             seed ^= seed >> 7;
             seed ^= seed << 17;
-            // From the endpoints' being there to the end of the run it takes about ten seconds.
-            let after = Duration::from_millis(seed % 10_000);
+            // From the endpoints' being there to the end of the run it takes about sixteen seconds: three looks of the
+            // service and three look-ups of the run, each a TTL and a second apart, the restart, the hold.
+            let after = Duration::from_millis(seed % 16_000);
             on_the_public_path(s);
             let before = s.registrations();
             s.endpoints_appear();

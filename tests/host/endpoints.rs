@@ -8,6 +8,7 @@ use hostagent_lab::{
         switch::{Change, Path, TlsFault, What},
     },
 };
+use std::time::Duration;
 
 #[test]
 fn public_then_endpoints_then_restart_then_settled() {
@@ -32,6 +33,32 @@ fn public_then_endpoints_then_restart_then_settled() {
         s.says(0, &["restart"], &["SETTLED"]);
         s.says(0, &["check"], &["SETTLED"]);
         assert_eq!(s.agent(), moved, "there was nothing to do");
+    });
+}
+
+/// As the VPC's resolver does it: an answer stays until its TTL has gone, and what is told is what is left of it.
+#[test]
+fn a_resolver_that_counts_ttls_down_is_not_heard_twice() {
+    scene(HostOptions::default(), |s| {
+        s.host.set(&Change { ttl: Some(5), cached: Some(true), ..Change::default() });
+        // Something is in the cache, and somewhere in its life.
+        s.expect(11, &["check"]);
+        s.endpoints_appear();
+        s.host.until("the old answers have gone", |host| (host.hostagent(&["check"]).code == 10).then_some(()));
+        let mark = s.host.mark();
+        s.says(0, &["restart"], &["MOVED"]);
+        s.is_private();
+        s.is_whole();
+        // Three look-ups before the restart, each with all that was asked before gone from the cache.
+        let asked: Vec<u64> = s
+            .host
+            .events(mark, Duration::ZERO)
+            .into_iter()
+            .filter(|e| matches!(&e.what, What::Dns { name, qtype, .. } if name.starts_with("ecs-t.") && qtype == "A"))
+            .map(|event| event.at_ms)
+            .collect();
+        let [first, .., last] = asked[..] else { panic!("asked {} times", asked.len()) };
+        assert!(last - first > 5_000, "over more than a TTL: {asked:?}");
     });
 }
 

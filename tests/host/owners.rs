@@ -1,7 +1,10 @@
 //! Who owns the agent decides how it is restarted, and whether.
 
 use crate::scene::scene;
-use hostagent_lab::host::{FOREIGN_UNIT, HostOptions, Supervisor};
+use hostagent_lab::{
+    host::{FOREIGN_UNIT, HostOptions, Supervisor},
+    region::switch::Path,
+};
 
 #[test]
 fn a_bare_container_is_restarted_by_docker_and_keeps_its_id() {
@@ -29,6 +32,27 @@ fn a_container_without_a_unit_is_not_dockers_where_ecs_init_has_been() {
         s.expect(10, &["check"]);
         s.host.exec(&["docker", "update", "--restart=no", "ecs-agent"]).ok();
         s.holds_still(12, &["restart policy is no"]);
+    });
+}
+
+/// Once for a set of endpoints is once for an agent: what somebody else has started since is another one.
+#[test]
+fn an_agent_that_somebody_else_restarted_is_moved_once_more() {
+    let hot = "[restart]\nbudget_per_day = 2\ncool_down_s = 0\n";
+    scene(HostOptions { hostagent: hot.into(), ..HostOptions::default() }, |s| {
+        for _ in 0..2 {
+            s.endpoints_appear();
+            s.says(0, &["restart"], &["MOVED"]);
+            s.is_private();
+            s.is_whole();
+            s.path(&[], Path::Public);
+            let mark = s.host.mark();
+            s.host.exec(&["systemctl", "restart", "ecs"]).ok();
+            s.host.await_agent(mark);
+        }
+        // And no more than the budget allows.
+        s.endpoints_appear();
+        s.holds_still(75, &["2 restarts in 24 hours"]);
     });
 }
 
