@@ -11,6 +11,21 @@ pub fn parameter(cluster: &str) -> String {
     format!("/hostagent/{cluster}/halt")
 }
 
+/// How a host signs that does not know its own name.
+pub const NAMELESS_HOST: &str = "a host";
+
+/// Who set a halt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setter<'a> {
+    Person(&'a str),
+    /// By the execution's ID.
+    Rollout(&'a str),
+    /// By the instance's ID.
+    Host(&'a str),
+    /// It does not say.
+    Nobody,
+}
+
 /// Who halted the cluster, when and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Halt {
@@ -48,6 +63,28 @@ impl Halt {
         })
     }
 
+    /// A value as the runbook quotes it: without its braces, and cut where it is long. `None` where it says nothing.
+    pub fn quoted(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let whole = if text.starts_with('{') { text.to_owned() } else { format!("{{{text}}}") };
+        // Cut within a text, or behind one.
+        let ends = ["", "\"}", "}", "null}"];
+        let cut = whole.trim_end_matches('}').trim_end();
+        let read = |text: &str| serde_json::from_str::<Self>(text).ok();
+        let halt = read(&whole).or_else(|| ends.iter().find_map(|end| read(&format!("{cut}{end}"))))?;
+        (!halt.by.is_empty() || !halt.why.is_empty()).then_some(halt)
+    }
+
+    /// Who set it.
+    pub fn setter(&self) -> Setter<'_> {
+        let instance = |text: &str| text.starts_with("i-") || text.starts_with("mi-");
+        match self.by.as_str() {
+            "" => Setter::Nobody,
+            by if self.instance.as_deref() == Some(by) || instance(by) || by == NAMELESS_HOST => Setter::Host(by),
+            by => by.strip_prefix("rollout ").map_or(Setter::Person(by), Setter::Rollout),
+        }
+    }
+
     /// The parameter's value.
     pub fn value(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|_| SCHEMA.into())
@@ -72,5 +109,34 @@ mod tests {
         assert_eq!(halt.words(), "halted by rollout 1 at 1970-01-01T00:00:00Z (i-1): i-1 did not come back");
         assert_eq!(Halt::read("please stop").why, "the parameter holds \"please stop\"");
         assert_eq!(Halt::read("{}").by, "");
+    }
+
+    #[test]
+    fn a_quoted_value_is_read_as_far_as_it_goes() {
+        let halt = Halt::new("i-1", Timestamp::UNIX_EPOCH, "the agent did not come back", Some("i-1"));
+        let quoted = halt.value().replace(['{', '}'], " ");
+        assert_eq!(Halt::quoted(&quoted), Some(halt.clone()));
+        for end in 0..quoted.len() {
+            let read = Halt::quoted(&quoted[..end]);
+            assert!(read.is_none_or(|read| halt.why.starts_with(&read.why) && halt.by.starts_with(&read.by)), "{end}");
+        }
+        let why = quoted.find("did not").unwrap();
+        assert_eq!(
+            Halt::quoted(&quoted[..why]).map(|halt| (halt.by, halt.why)),
+            Some(("i-1".into(), "the agent".into()))
+        );
+        for nothing in ["", "please stop", "\"x\":1", "[1]"] {
+            assert_eq!(Halt::quoted(nothing), None, "{nothing}");
+        }
+    }
+
+    #[test]
+    fn who_set_it_is_told_from_how_it_is_signed() {
+        let by = |by: &str| Halt::new(by, Timestamp::UNIX_EPOCH, "", None);
+        assert_eq!(by("mayer").setter(), Setter::Person("mayer"));
+        assert_eq!(by("rollout 1").setter(), Setter::Rollout("1"));
+        assert_eq!(by("i-1").setter(), Setter::Host("i-1"));
+        assert_eq!(by(NAMELESS_HOST).setter(), Setter::Host(NAMELESS_HOST));
+        assert_eq!(by("").setter(), Setter::Nobody);
     }
 }

@@ -9,18 +9,24 @@
 //! | [`answer`] | what a host printed → what it stands at |
 //! | [`check`] | every host asked, and put together |
 //! | [`rollout`] | the runbook's parameters, and its state as it goes |
+//! | [`ending`] | how a rollout ended: its line, its exit code, what to type next |
+//! | [`find`] | the rollouts on record for some hosts |
 //! | [`halt`] | the brake a cluster has |
+//! | [`role`] | the role a rollout acts with |
 //! | [`story`] | what a rollout did, from SSM's own records |
 
 pub mod answer;
 pub mod check;
 pub mod documents;
+pub mod ending;
+pub mod find;
 pub mod halt;
+pub mod role;
 pub mod rollout;
 pub mod story;
 
 use crate::ports::aws::{
-    self, Operator, automation::Automation, cluster::Clusters, documents::Documents, halt::Brakes,
+    self, Operator, automation::Automation, cluster::Clusters, documents::Documents, halt::Brakes, identity::Identity,
     run_command::RunCommand,
 };
 
@@ -32,6 +38,7 @@ pub struct Cloud {
     pub automation: Automation,
     pub documents: Documents,
     pub brakes: Brakes,
+    pub identity: Identity,
     pub region: String,
 }
 
@@ -45,6 +52,7 @@ impl Cloud {
             automation: Automation::new(&config),
             documents: Documents::new(&config),
             brakes: Brakes::new(&config),
+            identity: Identity::new(&config),
             region: config.region().map(ToString::to_string).unwrap_or_default(),
         })
     }

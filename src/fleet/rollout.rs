@@ -1,15 +1,13 @@
 //! A rollout: the parameters of its runbook, and what the runbook says of itself as it goes.
 
+use super::ending::Ending;
 use crate::{
     decide::EndpointSet,
     facts::{Execution, ExecutionStatus, Targets},
-    text::clean,
 };
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
-
-/// How the runbook says that it was not the first.
-pub const RIVAL: &str = "another rollout for the same hosts is under way";
 
 /// What a rollout is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,13 +26,13 @@ pub struct Plan {
     pub approvers: Vec<String>,
     /// SNS topic that is told of the approval wanted.
     pub approval_topic: Option<String>,
-    /// The role Automation acts with; the caller's own rights if there is none.
-    pub role: Option<String>,
+    /// ARN of the role Automation acts with.
+    pub role: String,
 }
 
 impl Plan {
-    /// With the runbook's own defaults.
-    pub fn new(targets: Targets) -> Self {
+    /// With the runbook's own defaults; it has none for the role.
+    pub fn new(targets: Targets, role: &str) -> Self {
         Self {
             targets,
             zone_share: 10,
@@ -45,7 +43,7 @@ impl Plan {
             alarms: Vec::new(),
             approvers: Vec::new(),
             approval_topic: None,
-            role: None,
+            role: role.to_owned(),
         }
     }
 
@@ -73,7 +71,7 @@ impl Plan {
         set("Alarms", self.alarms.clone());
         set("Approvers", self.approvers.clone());
         set("ApprovalTopic", self.approval_topic.iter().cloned().collect());
-        set("AutomationAssumeRole", self.role.iter().cloned().collect());
+        set("AutomationAssumeRole", vec![self.role.clone()]);
         parameters
     }
 }
@@ -155,10 +153,13 @@ pub struct Standing {
     pub status: ExecutionStatus,
     /// SSM's own word for the status.
     pub word: String,
+    pub began_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
     /// Whom it is for, in words.
     pub whom: String,
     /// What it is at, or how it ended, in a line.
     pub says: String,
+    pub ending: Ending,
     pub state: Option<State>,
     /// The summary of the runbook, once it has ended.
     pub summary: Option<String>,
@@ -168,20 +169,24 @@ impl Standing {
     pub fn of(execution: &Execution) -> Self {
         let state = State::of(execution);
         let summary = output(execution, "Summary.Text");
+        let ending = Ending::of(execution, state.as_ref());
+        let says = match (&ending, &state) {
+            (Ending::UnderWay, Some(state)) => going(state),
+            (Ending::UnderWay, None) => "is beginning".into(),
+            (ending, state) => ending.line(state.as_ref()),
+        };
         Self {
             execution: execution.id.clone(),
             status: execution.status,
             word: execution.word.clone(),
+            began_at: execution.began_at,
+            ended_at: execution.ended_at,
             whom: targets(execution).map(|targets| targets.to_string()).unwrap_or_default(),
-            says: says(execution, state.as_ref()),
+            says,
+            ending,
             state,
             summary,
         }
-    }
-
-    /// Whether it ended with everything done that could be.
-    pub fn is_done(&self) -> bool {
-        self.status == ExecutionStatus::Success
     }
 }
 
@@ -192,24 +197,12 @@ fn output(execution: &Execution, name: &str) -> Option<String> {
     (!text.is_empty() && !text.starts_with("No output")).then_some(text)
 }
 
-fn says(execution: &Execution, state: Option<&State>) -> String {
-    let halted = state.and_then(|state| state.why.clone());
-    match (execution.status, state) {
-        (ExecutionStatus::WaitsForApproval, _) => "waits for an approval".into(),
-        (ExecutionStatus::Stopped, _) => "was stopped".into(),
-        (ExecutionStatus::Failed, _) => match halted {
-            Some(why) => format!("halted: {why}"),
-            None => format!("failed: {}", cause(&execution.failure)),
-        },
-        (_, None) => "is beginning".into(),
-        (ExecutionStatus::Success, Some(state)) => tally(state),
-        (ExecutionStatus::UnderWay, Some(state)) => {
-            let zone = state.zones.get(state.zone).map(|(zone, _)| zone.as_str()).unwrap_or_default();
-            match state.wave {
-                0 => format!("looking for the first host: {}", tally(state)),
-                wave => format!("wave {wave} in {zone} {}: {}", doing(&state.phase), tally(state)),
-            }
-        }
+/// Where it is, while it goes on.
+fn going(state: &State) -> String {
+    let zone = state.zones.get(state.zone).map(|(zone, _)| zone.as_str()).unwrap_or_default();
+    match state.wave {
+        0 => format!("looking for the first host: {}", tally(state)),
+        wave => format!("wave {wave} in {zone} {}: {}", doing(&state.phase), tally(state)),
     }
 }
 
@@ -254,19 +247,11 @@ pub fn tally(state: &State) -> String {
     if parts.is_empty() { "no hosts".into() } else { parts.join(", ") }
 }
 
-/// The line of a failure that says why: Automation wraps it in the name of the step and a traceback.
-fn cause(failure: &str) -> String {
-    let lines: Vec<&str> = failure.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let errors = ["Error: ", "Exception: "];
-    let found = lines.iter().rev().find(|line| errors.iter().any(|error| line.contains(error)));
-    let line = found.or(lines.first()).copied().unwrap_or("no reason is given");
-    let told = errors.iter().filter_map(|error| line.split_once(error)).map(|(_, told)| told).next();
-    clean(told.unwrap_or(line)).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ROLE: &str = "arn:aws:iam::111122223333:role/HostAgent-Rollout";
 
     fn execution(status: ExecutionStatus) -> Execution {
         Execution {
@@ -278,7 +263,7 @@ mod tests {
             by: String::new(),
             step: String::new(),
             failure: String::new(),
-            parameters: Plan::new(Targets::Cluster("prod".into())).parameters(),
+            parameters: Plan::new(Targets::Cluster("prod".into()), ROLE).parameters(),
             outputs: BTreeMap::new(),
             variables: BTreeMap::new(),
         }
@@ -288,7 +273,8 @@ mod tests {
     fn every_kind_of_target_comes_back_from_the_parameters() {
         let tag = Targets::Tag { key: "Cluster".into(), value: "prod".into() };
         for wanted in [Targets::Cluster("prod".into()), tag, Targets::Instances(vec!["i-1".into(), "i-2".into()])] {
-            let parameters = Plan::new(wanted.clone()).parameters();
+            let parameters = Plan::new(wanted.clone(), ROLE).parameters();
+            assert_eq!(parameters["AutomationAssumeRole"], [ROLE], "{wanted}");
             assert_eq!(targets(&Execution { parameters, ..execution(ExecutionStatus::UnderWay) }), Some(wanted));
         }
     }
@@ -302,14 +288,6 @@ mod tests {
         let standing = Standing::of(&Execution { variables, ..execution(ExecutionStatus::UnderWay) });
         assert_eq!(standing.says, "wave 3 in eu-west-1b restarting: 5 moved, 2 settled before, 33 to go");
         assert_eq!(Standing::of(&execution(ExecutionStatus::UnderWay)).says, "is beginning");
-    }
-
-    #[test]
-    fn a_failure_is_told_without_its_wrapping() {
-        let failure = "Step fails when it is Poll action status for completion. Traceback (most recent call last):\n  \
-            File \"x.py\", line 3\nRuntimeError: another rollout for the same hosts is under way: 123\n";
-        let failed = Execution { failure: failure.into(), ..execution(ExecutionStatus::Failed) };
-        assert_eq!(Standing::of(&failed).says, "failed: another rollout for the same hosts is under way: 123");
     }
 
     #[test]

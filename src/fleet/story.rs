@@ -7,7 +7,7 @@ use super::{
     rollout::Standing,
 };
 use crate::{
-    facts::{CommandState, Execution, Invocation},
+    facts::{CommandState, Execution, Invocation, InvocationState},
     ports::aws,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -24,8 +24,6 @@ pub const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 pub struct Story {
     #[serde(flatten)]
     pub standing: Standing,
-    pub began_at: Option<Timestamp>,
-    pub ended_at: Option<Timestamp>,
     /// Who started it, as an ARN.
     pub by: String,
     pub parameters: BTreeMap<String, Vec<String>>,
@@ -39,7 +37,7 @@ pub struct Story {
 pub struct Wave {
     pub number: u32,
     pub zone: Option<String>,
-    /// Sent a restart.
+    /// Those whose agent was restarted, or may have been: not those that were never reached or turned it away.
     pub restarted: Vec<String>,
     pub settled: usize,
     pub began_at: Option<Timestamp>,
@@ -115,6 +113,12 @@ pub async fn read(cloud: &Cloud, execution: &Execution) -> aws::Result<Story> {
     Ok(tell(execution, &read))
 }
 
+/// What is not known counts as touched.
+fn may_have_restarted(restart: &Invocation, answer: &Answer) -> bool {
+    let ran = !matches!(restart.state, InvocationState::NotSent | InvocationState::NotReached);
+    ran && !matches!(answer.standing, HostStanding::Refused | HostStanding::Waiting)
+}
+
 /// Puts the records together, oldest first.
 fn tell(execution: &Execution, read: &[(Option<Timestamp>, u32, Act, Vec<Invocation>)]) -> Story {
     let mut hosts: BTreeMap<&str, HostStory> = BTreeMap::new();
@@ -129,8 +133,11 @@ fn tell(execution: &Execution, read: &[(Option<Timestamp>, u32, Act, Vec<Invocat
                 Act::Check => _ = host.before.get_or_insert(answer),
                 Act::Restart => {
                     let wave = waves.entry(*number).or_insert_with(|| Wave { number: *number, ..Wave::default() });
-                    wave.restarted.push(id.to_owned());
-                    let began = invocation.began_at.or(*at);
+                    let mut began = None;
+                    if may_have_restarted(invocation, &answer) {
+                        began = invocation.began_at.or(*at);
+                        wave.restarted.push(id.to_owned());
+                    }
                     wave.began_at = [wave.began_at, began].into_iter().flatten().min();
                     wave.ended_at = wave.ended_at.max(invocation.ended_at);
                     (host.wave, host.restarted_at, host.restart) = (*number, began, Some(answer));
@@ -154,8 +161,6 @@ fn tell(execution: &Execution, read: &[(Option<Timestamp>, u32, Act, Vec<Invocat
     hosts.sort_by(|a, b| (a.zone(), &a.instance).cmp(&(b.zone(), &b.instance)));
     Story {
         standing: Standing::of(execution),
-        began_at: execution.began_at,
-        ended_at: execution.ended_at,
         by: execution.by.clone(),
         parameters: execution.parameters.clone(),
         waves: waves.into_values().collect(),
@@ -166,6 +171,7 @@ fn tell(execution: &Execution, read: &[(Option<Timestamp>, u32, Act, Vec<Invocat
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::ExecutionStatus;
 
     #[test]
     fn a_comment_names_rollout_wave_and_act() {
@@ -173,5 +179,43 @@ mod tests {
         assert_eq!(comment("hostagent rollout a-12 wave 1 check", "a-1"), None);
         assert_eq!(comment("hostagent fleet check", "a-1"), None);
         assert_eq!(comment("hostagent rollout a-1 wave 1 dance", "a-1"), None);
+    }
+
+    #[test]
+    fn a_host_that_was_not_sent_to_or_turned_it_away_was_not_restarted() {
+        let execution = Execution {
+            id: "a-1".into(),
+            status: ExecutionStatus::Failed,
+            word: "Failed".into(),
+            began_at: None,
+            ended_at: None,
+            by: String::new(),
+            step: String::new(),
+            failure: String::new(),
+            parameters: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            variables: BTreeMap::new(),
+        };
+        let at = Timestamp::from_second(60).ok();
+        let restart = |number: u32, state, verdict: &str| Invocation {
+            instance_id: format!("i-{number}"),
+            state,
+            output: format!("{verdict}: x"),
+            began_at: at,
+            ended_at: at,
+        };
+        let wave = vec![
+            restart(1, InvocationState::Success, "MOVED"),
+            restart(2, InvocationState::Success, "REFUSED"),
+            restart(3, InvocationState::NotSent, ""),
+            restart(4, InvocationState::NotReached, ""),
+            restart(5, InvocationState::TimedOut, ""),
+            restart(6, InvocationState::Failed, "NOT VERIFIED"),
+        ];
+        let story = tell(&execution, &[(at, 1, Act::Restart, wave)]);
+        assert_eq!(story.waves[0].restarted, ["i-1", "i-5", "i-6"]);
+        let times: Vec<bool> = story.hosts.iter().map(|host| host.restarted_at.is_some()).collect();
+        assert_eq!(times, [true, false, false, false, true, true]);
+        assert!(story.hosts.iter().all(|host| host.wave == 1 && host.restart.is_some()), "each was chosen");
     }
 }

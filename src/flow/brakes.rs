@@ -58,7 +58,7 @@ pub(super) async fn halt(run: &Run<'_>, before: &Observation, why: &str) {
     let put = async {
         let (region, cluster) = place(before)?;
         let instance = before.instance.known().map(|instance| instance.instance_id.as_str());
-        let halt = Halt::new(instance.unwrap_or("a host"), jiff::Timestamp::now(), why, instance);
+        let halt = Halt::new(instance.unwrap_or(halt::NAMELESS_HOST), jiff::Timestamp::now(), why, instance);
         let name = halt::parameter(cluster);
         run.ports.fleet.put_parameter_once(region, &name, &halt.value(), halt::DESCRIPTION).await?;
         Ok::<_, Missing>(name)

@@ -5,9 +5,9 @@ use super::{
     human::{self, Page, cell},
     look::{Tone, paint},
     ssm::{Summary, brief},
+    words::ending_tone,
 };
 use crate::{
-    facts::ExecutionStatus,
     fleet::{
         documents::Change,
         halt::Halt,
@@ -62,6 +62,7 @@ impl Render for RolloutReport {
             facts: vec![
                 ("execution", brief(&self.rollout.execution)),
                 ("status", json!(self.rollout.status)),
+                ("ending", json!(self.rollout.ending.word())),
                 ("waves", json!(state.map(|s| s.wave))),
                 ("hosts", json!(state.map(|s| s.hosts))),
                 ("counts", json!(state.map(|s| &s.counts))),
@@ -113,12 +114,9 @@ impl Render for BrakesReport {
                 page.line(2, "none on record");
             }
             let row = |r: &Standing| {
-                let tone = match r.status {
-                    ExecutionStatus::Success => Tone::Good,
-                    ExecutionStatus::Failed | ExecutionStatus::Stopped => Tone::Bad,
-                    ExecutionStatus::UnderWay | ExecutionStatus::WaitsForApproval => Tone::Warn,
-                };
-                vec![cell(&r.execution), paint(tone, &r.word), cell(&r.whom), cell(&r.says)]
+                let at = r.began_at.map_or_else(|| "?".into(), |at| format!("{at:.0}"));
+                let word = paint(ending_tone(&r.ending), r.ending.word());
+                vec![cell(&r.execution), cell(&at), word, cell(&r.says)]
             };
             page.table(&[], rollouts.iter().map(row).collect());
         }

@@ -42,6 +42,8 @@ pub enum Word {
     NotVerified,
     /// `fleet`: what was asked for is done.
     Done,
+    /// `fleet`: a rollout ended before all was done that could be.
+    Unfinished,
     /// `fleet`: a rollout goes on.
     UnderWay,
     /// `fleet`: nothing further is moved.

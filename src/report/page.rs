@@ -1,10 +1,11 @@
 //! `fleet report`: a rollout as one HTML file that needs nothing else, for the change record.
 
+use super::{look::Tone, words::ending_tone};
 use crate::{
-    facts::ExecutionStatus,
     fleet::{
         answer::{Answer, Standing},
-        rollout::{KINDS, tally},
+        ending::Ending,
+        rollout::{KINDS, Standing as Rollout},
         story::{HostStory, Story, Wave},
     },
     text::clean,
@@ -22,7 +23,12 @@ macro_rules! put {
 /// The whole page. `now` is when it is written.
 pub fn render(story: &Story, region: &str, now: Timestamp) -> String {
     let standing = &story.standing;
-    let (word, tone) = ended(story);
+    let word = standing.ending.word();
+    let tone = match ending_tone(&standing.ending) {
+        Tone::Good => "good",
+        Tone::Bad => "bad",
+        _ => "warn",
+    };
     let mut page = String::with_capacity(8_192 + story.hosts.len() * 300);
     put!(
         page,
@@ -35,17 +41,13 @@ pub fn render(story: &Story, region: &str, now: Timestamp) -> String {
         page,
         "<header><p class=\"badge {tone}\">{word}</p><h1>Rollout to {}</h1>\n<p>{}</p></header>\n",
         safe(&standing.whom),
-        safe(&sentence(story))
+        safe(&format!("{}{}", figures(standing), times(standing, now)))
     );
-    if let Some(state) = &standing.state
-        && let Some(why) = &state.why
-    {
-        let host = state.instance.as_ref().map(|id| format!(" Host: <code>{}</code>.", safe(id))).unwrap_or_default();
-        put!(page, "<p class=\"box {tone}\"><strong>Why it ended there.</strong> {}.{host}</p>\n", safe(why));
-    }
+    why(&mut page, standing, tone);
     tiles(&mut page, story);
     zones(&mut page, story);
     waves(&mut page, story);
+    left(&mut page, story);
     hosts(&mut page, story);
     record(&mut page, story, region, now);
     page.push_str("</body>\n</html>\n");
@@ -68,26 +70,52 @@ fn safe(text: &str) -> String {
     out
 }
 
-fn ended(story: &Story) -> (&'static str, &'static str) {
-    let halted = story.standing.state.as_ref().is_some_and(|state| state.phase == "halted");
-    match story.standing.status {
-        ExecutionStatus::UnderWay | ExecutionStatus::WaitsForApproval => ("under way", "warn"),
-        ExecutionStatus::Success => ("done", "good"),
-        ExecutionStatus::Failed if halted => ("halted", "bad"),
-        ExecutionStatus::Failed => ("not finished", "bad"),
-        ExecutionStatus::Stopped => ("stopped", "bad"),
+/// When it began and ended, and how long that was.
+fn times(standing: &Rollout, now: Timestamp) -> String {
+    let at = |at: Timestamp| at.strftime("%-d %B %Y, %H:%M:%S").to_string();
+    match (standing.began_at, standing.ended_at) {
+        (Some(began), Some(ended)) => {
+            format!("Begun {} UTC, ended {} UTC, after {}.", at(began), at(ended), span(ended.duration_since(began)))
+        }
+        (Some(began), None) => {
+            let after = span(now.duration_since(began));
+            format!("Begun {} UTC; {}, {after} later when this was written.", at(began), standing.says)
+        }
+        (None, _) => "When it began is not on record.".into(),
     }
 }
 
-fn sentence(story: &Story) -> String {
-    let counts = story.standing.state.as_ref().map(tally).unwrap_or_else(|| story.standing.says.clone());
-    match (story.began_at, story.ended_at) {
-        (Some(began), Some(ended)) => {
-            format!("{counts}. Begun {began:.0}, ended {ended:.0}, after {}.", span(ended.duration_since(began)))
-        }
-        (Some(began), None) => format!("{counts}. Begun {began:.0}, and under way."),
-        (None, _) => format!("{counts}."),
+/// Whether the figures alone say how it ended.
+fn is_plain(ending: &Ending) -> bool {
+    matches!(ending, Ending::Moved | Ending::NothingToDo | Ending::Partly)
+}
+
+/// The figures of one that came to its end.
+fn figures(standing: &Rollout) -> String {
+    if is_plain(&standing.ending) { format!("{}. ", sentence(&standing.says)) } else { String::new() }
+}
+
+/// How it ended, in words, where that is not plain from the figures.
+fn why(page: &mut String, standing: &Rollout, tone: &str) {
+    let ending = &standing.ending;
+    if !ending.is_final() || is_plain(ending) {
+        return;
     }
+    let remedy = match ending.remedy() {
+        "" => String::new(),
+        remedy => format!("<br><strong>What to do.</strong> {}.", safe(&sentence(remedy))),
+    };
+    put!(
+        page,
+        "<p class=\"box {tone}\"><strong>How it ended.</strong> {}.{remedy}</p>\n",
+        safe(&sentence(&standing.says))
+    );
+}
+
+/// With a capital.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
 /// `2 h 5 min`, `3 min 20 s`, `12 s`
@@ -106,7 +134,7 @@ fn tiles(page: &mut String, story: &Story) {
     let mut tiles = vec![("hosts".to_owned(), state.hosts.to_string(), "")];
     for (kind, words) in KINDS.into_iter().filter(|(kind, _)| state.count(kind) > 0) {
         let tone = match kind {
-            "moved" | "settled_before" => "good",
+            kind if is_well(kind) => "good",
             "failed" | "broken" => "bad",
             _ => "warn",
         };
@@ -124,6 +152,11 @@ fn tiles(page: &mut String, story: &Story) {
         put!(page, "<div class=\"{tone}\"><dt>{}</dt><dd>{}</dd></div>\n", safe(&name), safe(&value));
     }
     page.push_str("</dl>\n");
+}
+
+/// Whether hosts of this kind are where they are to be.
+fn is_well(kind: &str) -> bool {
+    matches!(kind, "moved" | "settled_before")
 }
 
 /// What a host came to, as far as is known.
@@ -152,6 +185,11 @@ fn zones(page: &mut String, story: &Story) {
         Some(state) => state.zones.iter().map(|(zone, count)| (zone.as_str(), *count)).collect(),
         None => BTreeMap::new(),
     };
+    // To whom nothing was sent: SSM did not have them online, or their turn had not come.
+    let rest = match story.standing.state.as_ref().is_some_and(|state| state.phase == "done") {
+        true => "not reached",
+        false => "not asked",
+    };
     let seen = by_zone(story);
     if planned.is_empty() && seen.is_empty() {
         return;
@@ -169,7 +207,7 @@ fn zones(page: &mut String, story: &Story) {
             }
         }
         if all > hosts.len() {
-            parts.push(("not looked at".into(), all - hosts.len(), "none"));
+            parts.push((rest.into(), all - hosts.len(), "none"));
         }
         put!(page, "<tr><th scope=\"row\">{}</th><td>{all}</td><td><div class=\"stack\">", safe(name));
         for (_, count, tone) in &parts {
@@ -188,9 +226,13 @@ fn waves(page: &mut String, story: &Story) {
         return;
     };
     let total = last.duration_since(first).as_secs_f64().max(1.0);
-    page.push_str(
-        "<h2>Waves</h2>\n<table class=\"waves\"><thead><tr><th>Wave</th><th>Zone</th><th>Hosts</th>\
-         <th>Verified</th><th>Begun</th><th>Took</th><th class=\"line\">From its restart to its proof</th></tr></thead>\n<tbody>\n",
+    put!(
+        page,
+        "<h2>Waves</h2>\n<p class=\"note\">Each bar is a wave from its first restart to its last proof. Between two of \
+         them the next hosts are checked.</p>\n<table class=\"waves\"><thead><tr><th>Wave</th><th>Zone</th>\
+         <th>Restarted</th><th>Verified</th><th>Begun</th><th>Took</th><th class=\"line\"><div><span>{}</span><span>{}</span></div></th></tr></thead>\n<tbody>\n",
+        first.strftime("%H:%M:%S"),
+        last.strftime("%H:%M:%S"),
     );
     for wave in &story.waves {
         let Some((began, ended)) = timed(wave) else { continue };
@@ -213,6 +255,51 @@ fn waves(page: &mut String, story: &Story) {
     page.push_str("</tbody></table>\n");
 }
 
+/// Hosts that are not moved and not settled, by what came of them: with those that were never sent anything.
+fn left(page: &mut String, story: &Story) {
+    let Some(state) = &story.standing.state else { return };
+    let never = state.hosts.saturating_sub(state.done());
+    let kinds = KINDS.into_iter().filter(|(kind, _)| !is_well(kind) && state.count(kind) > 0);
+    let kinds: Vec<(&str, &str)> = kinds.collect();
+    if kinds.is_empty() && never == 0 {
+        return;
+    }
+    page.push_str(
+        "<h2>Hosts that are left</h2>\n<table class=\"left\"><thead><tr><th>What came of them</th><th>Hosts</th>\
+         <th>Which</th></tr></thead>\n<tbody>\n",
+    );
+    for (kind, words) in kinds {
+        let named = state.samples.get(kind).map(Vec::as_slice).unwrap_or_default();
+        let count = state.count(kind);
+        let codes: Vec<String> = named.iter().map(|id| format!("<code>{}</code>", safe(id))).collect();
+        let more = count.saturating_sub(named.len());
+        let more = match (more, named.is_empty()) {
+            (0, _) => String::new(),
+            (more, true) => format!("{more} that the runbook did not name"),
+            (more, false) => format!(" and {more} more"),
+        };
+        let tone = if matches!(kind, "failed" | "broken") { "bad" } else { "warn" };
+        put!(
+            page,
+            "<tr><th scope=\"row\" class=\"{tone}\">{}</th><td>{count}</td><td>{}{more}</td></tr>\n",
+            safe(words),
+            codes.join(" ")
+        );
+    }
+    if never > 0 {
+        put!(
+            page,
+            "<tr><th scope=\"row\">not looked at</th><td>{never}</td><td>the rollout ended before their turn</td></tr>\n"
+        );
+    }
+    page.push_str("</tbody></table>\n");
+    if story.standing.ending.is_final() {
+        page.push_str(
+            "<p class=\"note\">Started again, a rollout takes up what is left and passes over what is settled.</p>\n",
+        );
+    }
+}
+
 fn hosts(page: &mut String, story: &Story) {
     if story.hosts.is_empty() {
         return;
@@ -220,9 +307,10 @@ fn hosts(page: &mut String, story: &Story) {
     page.push_str("<h2>Hosts</h2>\n");
     for (zone, hosts) in by_zone(story) {
         let troubled = hosts.iter().filter(|host| outcome(host) != Standing::Settled).count();
-        let open = if troubled > 0 || hosts.len() <= 50 { " open" } else { "" };
         let told = if troubled > 0 { format!("{troubled} not settled") } else { "all settled".into() };
-        put!(page, "<details{open}><summary>{} <span>{} hosts, {told}</span></summary>\n", safe(zone), hosts.len());
+        let of = if hosts.len() == 1 { "host" } else { "hosts" };
+        // Open, so that it is all there in print.
+        put!(page, "<details open><summary>{} <span>{} {of}, {told}</span></summary>\n", safe(zone), hosts.len());
         page.push_str(
             "<table class=\"hosts\"><thead><tr><th>Instance</th><th>Wave</th><th>Before</th><th>Restarted</th>\
              <th>Agent away</th><th>After</th></tr></thead>\n<tbody>\n",
@@ -242,10 +330,11 @@ fn row(page: &mut String, host: &HostStory) {
             let word = format!("<b class=\"{}\">{}</b>", tone(answer.standing), answer.standing.words());
             match answer.standing {
                 Standing::Settled => word,
+                Standing::Restart if answer.public_connections == Some(1) => format!("{word}: 1 connection"),
                 Standing::Restart if answer.public_connections.is_some_and(|count| count > 0) => {
                     format!("{word}: {} connections", answer.public_connections.unwrap_or_default())
                 }
-                _ => format!("{word} {}", safe(&answer.why)),
+                _ => format!("{word}: {}", safe(&answer.why)),
             }
         }
         None => "–".into(),
@@ -273,9 +362,112 @@ fn record(page: &mut String, story: &Story, region: &str, now: Timestamp) {
     line("Status in SSM", &story.standing.word);
     line("Region", region);
     line("Started by", if story.by.is_empty() { "not told" } else { &story.by });
-    for (name, values) in &story.parameters {
+    for (name, values) in story.parameters.iter().filter(|(_, values)| values.iter().any(|value| !value.is_empty())) {
         line(name, &values.join(", "));
     }
     line("Written", &format!("{now:.0} by hostagent {}, from SSM's records; times are UTC", env!("CARGO_PKG_VERSION")));
     page.push_str("</tbody></table>\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{facts::ExecutionStatus, fleet::rollout::State};
+
+    fn answer(standing: Standing, zone: &str, why: &str) -> Answer {
+        let mut answer = Answer::silent(standing, "", why, "");
+        answer.zone = Some(zone.into());
+        answer
+    }
+
+    fn host(number: usize, zone: &str, after: Standing, why: &str) -> HostStory {
+        HostStory {
+            instance: format!("i-{number:017x}"),
+            wave: 1,
+            before: Some(answer(Standing::Restart, zone, "")),
+            restart: Some(Answer { away_s: Some(0.8), ..answer(after, zone, why) }),
+            restarted_at: Some(Timestamp::UNIX_EPOCH),
+            after: Some(answer(after, zone, why)),
+        }
+    }
+
+    /// Halted at the second of five hosts; one was never reached, two were not looked at.
+    fn story(text: &str) -> Story {
+        let counts = [("moved", 1), ("failed", 1), ("unreachable", 1)].map(|(kind, count)| (kind.to_owned(), count));
+        let samples = [("failed", "i-00000000000000002"), ("unreachable", "i-00000000000000003")];
+        let state = State {
+            phase: "halted".into(),
+            zones: vec![("eu-west-1a".into(), 3), (text.into(), 2)],
+            wave: 2,
+            hosts: 5,
+            counts: counts.into(),
+            samples: samples.map(|(kind, id)| (kind.to_owned(), vec![id.to_owned()])).into(),
+            why: Some(text.into()),
+            instance: Some("i-00000000000000002".into()),
+            ..State::default()
+        };
+        let ending =
+            Ending::Halted { by: "the rollout".into(), hosts: vec!["i-00000000000000002".into()], why: text.into() };
+        let at = |second: i64| Timestamp::from_second(second).ok();
+        let wave = |number, began, settled| Wave {
+            number,
+            zone: Some("eu-west-1a".into()),
+            restarted: vec![format!("i-{number:017x}")],
+            settled,
+            began_at: at(began),
+            ended_at: at(began + 60),
+        };
+        Story {
+            standing: Rollout {
+                execution: text.into(),
+                status: ExecutionStatus::Failed,
+                word: text.into(),
+                began_at: at(0),
+                ended_at: at(3_900),
+                whom: text.into(),
+                says: ending.line(Some(&state)),
+                ending,
+                state: Some(state),
+                summary: Some(text.into()),
+            },
+            by: text.into(),
+            parameters: [(text.to_owned(), vec![text.to_owned()])].into(),
+            waves: vec![wave(1, 0, 1), wave(2, 120, 0)],
+            hosts: vec![host(1, "eu-west-1a", Standing::Settled, ""), host(2, "eu-west-1a", Standing::Broken, text)],
+        }
+    }
+
+    #[test]
+    fn the_page_tells_how_it_ended_and_who_is_left() {
+        let page = render(&story("it did not come back"), "eu-west-1", Timestamp::UNIX_EPOCH);
+        for words in [
+            ">halted</p>",
+            "Begun 1 January 1970, 00:00:00 UTC, ended 1 January 1970, 01:05:00 UTC, after 1 h 5 min.",
+            "Halted by the rollout at i-00000000000000002: it did not come back",
+            "Mend the host, then hostagent fleet resume",
+            ">not reached</th><td>1</td><td><code>i-00000000000000003</code>",
+            ">not looked at</th><td>2</td>",
+            "1 settled, 1 broken, 1 not asked",
+            "<span>00:00:00</span><span>00:03:00</span>",
+            "<b class=\"bad\">broken</b>: it did not come back",
+        ] {
+            assert!(page.contains(words), "{words}\n{page}");
+        }
+        assert!(!page.contains("<details>"), "what is closed is not printed");
+    }
+
+    #[test]
+    fn text_from_anywhere_is_text_and_nothing_is_fetched() {
+        let hostile = "</style><script src=\"http://x/\">'&\u{202e}\n<img src=x>";
+        let page = render(&story(hostile), hostile, Timestamp::UNIX_EPOCH);
+        for mark in ["<script", "<img", "<link", "src=\"", "\u{202e}", "url(", "@import", "'&", "\n<img"] {
+            assert!(!page.contains(mark), "{mark}");
+        }
+        assert_eq!(page.matches("</style>").count(), 1);
+        // As many tags end as begin.
+        for tag in ["table", "tbody", "tr", "td", "details", "dl", "div", "span", "p", "h2"] {
+            let begun = page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
+            assert_eq!(begun, page.matches(&format!("</{tag}>")).count(), "{tag}");
+        }
+    }
 }

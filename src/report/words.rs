@@ -4,7 +4,17 @@ use super::{ConnectionView, Word, look::Tone};
 use crate::{
     decide::{Decision, Reason},
     facts::ReachOutcome,
+    fleet::ending::Ending,
 };
+
+/// How a rollout that came to this is coloured.
+pub(super) fn ending_tone(ending: &Ending) -> Tone {
+    match ending {
+        // Hosts are left.
+        Ending::Partly => Tone::Warn,
+        ending => Word::of(ending).tone(),
+    }
+}
 
 impl Word {
     /// The word a verdict line begins with.
@@ -23,6 +33,7 @@ impl Word {
             Word::Repaired => "REPAIRED",
             Word::NotVerified => "NOT VERIFIED",
             Word::Done => "DONE",
+            Word::Unfinished => "NOT FINISHED",
             Word::UnderWay => "UNDER WAY",
             Word::Halted => "HALTED",
         }
@@ -32,7 +43,25 @@ impl Word {
         match self {
             Word::Settled | Word::Moved | Word::Repaired | Word::Done => Tone::Good,
             Word::Restart | Word::Waiting | Word::Spent | Word::Busy | Word::Unknown | Word::UnderWay => Tone::Warn,
+            Word::Unfinished => Tone::Warn,
             Word::Repair | Word::Refuse | Word::Broken | Word::NotVerified | Word::Halted => Tone::Bad,
+        }
+    }
+
+    /// Of a rollout.
+    pub fn of(ending: &Ending) -> Self {
+        match ending {
+            Ending::UnderWay | Ending::WaitsForApproval => Word::UnderWay,
+            Ending::Moved => Word::Moved,
+            Ending::NothingToDo => Word::Settled,
+            Ending::Partly => Word::Done,
+            Ending::Unfinished { .. } | Ending::TimedOut { .. } => Word::Unfinished,
+            Ending::Halted { .. } | Ending::Braked { .. } | Ending::Stopped { .. } | Ending::Cancelled { .. } => {
+                Word::Halted
+            }
+            Ending::Rejected => Word::Refuse,
+            Ending::Rival { .. } => Word::Busy,
+            Ending::NoHosts | Ending::Failed { .. } => Word::Unknown,
         }
     }
 

@@ -6,6 +6,7 @@ import pathlib
 import re
 import subprocess
 import tempfile
+import tomllib
 import unittest
 
 from runbook import document
@@ -31,7 +32,7 @@ class Scripts(unittest.TestCase):
         values = {key: values.get(key, declared.get("default")) for key, declared in content["parameters"].items()}
         script = "\n".join(content["mainSteps"][0]["inputs"]["runCommand"])
         # Nothing of this machine is to be found or written.
-        script = script.replace("/var/lib/hostagent", str(self.at / "state"))
+        script = script.replace("/var/lib/hostagent", str(self.at / "state")).replace("/etc/hostagent", str(self.at / "etc"))
         script = script.replace("/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", programs)
         env = {"PATH": f"{self.at}/bin:{programs}"}
         if new_agent:
@@ -82,8 +83,8 @@ class Scripts(unittest.TestCase):
             self.assertEqual((done.returncode, json.loads(second)["verdict"]), (127, "not-installed"))
             self.assertTrue(first.startswith("NOT INSTALLED: hostagent is not on this host; run the document HostAgent-Install"))
 
-    def install(self, sha, new_agent):
-        return self.run_document("HostAgent-Install", {"PackageUrl": "https://bucket.s3.eu-west-1.amazonaws.com/hostagent.deb?X-Amz-Signature=a%2F", "PackageSha256": sha}, new_agent)
+    def install(self, sha, new_agent, **more):
+        return self.run_document("HostAgent-Install", {"PackageUrl": "https://bucket.s3.eu-west-1.amazonaws.com/hostagent.deb?X-Amz-Signature=a%2F", "PackageSha256": sha} | more, new_agent)
 
     def test_install_checks_the_hash_first_and_knows_what_it_installed(self):
         self.program("curl", f'echo curl >>{self.at}/calls\nwhile [ "$1" != --output ]; do shift; done\nprintf package >"$2"\n')
@@ -106,6 +107,40 @@ class Scripts(unittest.TestCase):
             again = self.install(right, new_agent)
             self.assertEqual((again.returncode, again.stdout.splitlines()[0]), (0, "ALREADY INSTALLED: hostagent 0.1.0"))
             self.assertEqual(calls()[5:], ["systemctl enable", "systemctl start"])
+
+    def test_what_a_host_does_by_itself_stands_before_its_service_starts(self):
+        chosen = self.at / "etc/config.d/90-on-ready.toml"
+        self.program("curl", 'while [ "$1" != --output ]; do shift; done\nprintf package >"$2"\n')
+        # The package starts the service.
+        for manager in ("apt-get", "dpkg"):
+            self.program(manager, f"cat {chosen} >{self.at}/started 2>&1\ntouch {self.at}/there\n")
+        self.program("dpkg-query", f"[ ! -e {self.at}/there ] || echo installed 0.1.0-1\n")
+        self.program("systemctl", f'echo "$1" >>{self.at}/calls\n')
+        self.program("hostagent", "echo hostagent 0.1.0\n")
+        sha = hashlib.sha256(b"package").hexdigest()
+        calls = lambda: (self.at / "calls").read_text().split()
+        for new_agent in (False, True):
+            for left in ("there", "state/package.sha256", "etc/config.d/90-on-ready.toml", "calls"):
+                (self.at / left).unlink(missing_ok=True)
+            wrong = self.install("0" * 64, new_agent, OnReady="report")
+            self.assertEqual((wrong.returncode, chosen.exists()), (1, False))
+            done = self.install(sha, new_agent, OnReady="report")
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            report = (self.at / "started").read_text()
+            self.assertEqual(tomllib.loads(report), {"watch": {"on_ready": "report"}})
+            self.assertEqual(calls(), ["enable", "start"])
+            # The same again changes nothing, another is taken up by the service that runs, and nothing leaves it as it is.
+            self.install(sha, new_agent, OnReady="report")
+            self.assertEqual(calls()[2:], ["enable", "start"])
+            self.install(sha, new_agent, OnReady="restart")
+            self.assertEqual(calls()[4:], ["enable", "start", "reload"])
+            self.install(sha, new_agent)
+            self.assertEqual(calls()[7:], ["enable", "start"])
+            self.assertEqual(tomllib.loads(chosen.read_text()), {"watch": {"on_ready": "restart"}})
+        for value in HOSTILE:
+            self.install(sha, True, OnReady=value)
+            self.assertEqual(tomllib.loads(chosen.read_text()), {"watch": {"on_ready": "restart"}})
+            self.assertFalse((self.at / "MARK").exists(), value)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 //! Rollouts: what is moved, what is not, and what is said of it.
 
 use super::support::{Fleet, id, said};
-use hostagent_lab::cloud::{Event, HostState, Online, RestartBehaviour};
+use hostagent_lab::cloud::{Event, Fault, HostState, Online, RestartBehaviour};
+use serde_json::json;
 use std::{collections::BTreeSet, fs, time::Duration};
 
 const ROLLOUT: [&str; 7] = ["rollout", "--cluster", "prod", "--every", "1s", "--pause", "5s"];
+/// Of whoever calls in the lab.
+const ROLE: &str = "arn:aws:iam::111122223333:role/HostAgent-Rollout";
 /// Real time within which anything that is to come has come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -25,7 +28,11 @@ fn a_rollout_moves_every_host_once_and_never_two_zones_at_once() {
     fleet.says(0, &ROLLOUT, &["MOVED: cluster prod: 1 moved, 8 settled before"]);
     assert_eq!(fleet.restarted().len(), 8, "what is settled is not touched again");
     fleet.says(0, &ROLLOUT, &["SETTLED: cluster prod: 9 settled before"]);
-    fleet.says(0, &["status", "--cluster", "prod"], &["the last rollout ended: 9 settled before", "not set"]);
+    fleet.says(
+        0,
+        &["status", "--cluster", "prod"],
+        &["the last rollout ended: 9 settled before", "not set", "nothing to do"],
+    );
 
     let page = fleet.path("rollout.html");
     fleet.says(0, &["report", "--output", page.to_str().unwrap()], &["9 hosts, 0 waves"]);
@@ -40,7 +47,7 @@ fn a_rollout_moves_every_host_once_and_never_two_zones_at_once() {
 fn a_canary_that_fails_is_the_only_host_touched() {
     let fleet = Fleet::rolling(9);
     fleet.cloud.change(&id(1), |host| host.restart = RestartBehaviour::DoesNotComeBack);
-    let words = ["HALTED: cluster prod: halted:", &id(1), "fleet resume", "fleet report"];
+    let words = ["HALTED: cluster prod: halted by the rollout: ", &id(1), "fleet resume", "fleet report"];
     fleet.says(13, &ROLLOUT, &words);
     assert_eq!(fleet.restarted(), [id(1)]);
     let halt = fleet.cloud.parameter("/hostagent/prod/halt").expect("the cluster is halted");
@@ -52,7 +59,7 @@ fn a_canary_that_fails_is_the_only_host_touched() {
     let page = fleet.path("halted.html");
     fleet.says(0, &["report", "--output", page.to_str().unwrap()], &["1 waves"]);
     let page = fs::read_to_string(page).unwrap();
-    assert!(page.contains(">halted</p>") && page.contains("Why it ended there") && page.contains(&id(1)), "{page}");
+    assert!(page.contains(">halted</p>") && page.contains("How it ended.") && page.contains(&id(1)), "{page}");
 
     fleet.cloud.change(&id(1), |host| (host.restart, host.state) = (RestartBehaviour::Works, HostState::NeedsRestart));
     fleet.says(0, &["resume", "--cluster", "prod"], &["may move again; it was halted by rollout"]);
@@ -84,10 +91,102 @@ fn of_two_rollouts_at_once_one_moves_the_hosts() {
     let fleet = Fleet::rolling(6);
     let first = fleet.spawn(&ROLLOUT);
     fleet.cloud.wait_for(PATIENCE, |event| matches!(event, Event::RestartBegan { .. })).unwrap();
-    fleet.says(75, &ROLLOUT, &["BUSY", "another rollout for the same hosts is under way"]);
+    let started = fleet.executions();
+    let one = format!("not started: another rollout for the same hosts is under way: {}", started[0]);
+    let words = ["BUSY: cluster prod: ", &one, &format!("hostagent fleet follow {}", started[0])];
+    fleet.says(75, &ROLLOUT, &words);
+    fleet.says(75, &[&ROLLOUT[..], &["--detach"]].concat(), &words);
+    assert_eq!(fleet.executions(), started, "nothing was started");
+    // Of those that begin in the same instant the runbook is the judge.
+    let parameters = json!({ "Cluster": ["prod"], "AutomationAssumeRole": [ROLE] });
+    let start = json!({ "DocumentName": "HostAgent-Rollout", "Parameters": parameters });
+    let second = fleet.cloud.client().ssm("StartAutomationExecution", &start).unwrap();
+    fleet.says(75, &["follow", second["AutomationExecutionId"].as_str().unwrap(), "--every", "1s"], &words);
     let first = said(first.wait_with_output().unwrap());
     assert_eq!(first.code, 0, "{}{}", first.out, first.err);
     assert_eq!(fleet.restarted().len(), 6);
+}
+
+#[test]
+fn a_start_whose_answer_is_lost_starts_one_rollout() {
+    let fleet = Fleet::rolling(3);
+    let lost = || Fault::LostAnswer { action: "StartAutomationExecution".into(), times: 2 };
+    fleet.cloud.fault(lost());
+    fleet.says(0, &ROLLOUT, &["MOVED: cluster prod: 3 moved"]);
+    assert_eq!((fleet.cloud.calls("StartAutomationExecution"), fleet.executions().len()), (3, 1));
+    // Another one is another one.
+    fleet.says(0, &ROLLOUT, &["SETTLED"]);
+    assert_eq!(fleet.executions().len(), 2);
+}
+
+#[test]
+fn a_rollout_acts_with_the_role_of_the_callers_account_unless_another_is_named() {
+    let fleet = Fleet::rolling(1);
+    let role = |fleet: &Fleet| {
+        let id = json!({ "AutomationExecutionId": fleet.executions()[0] });
+        let execution = fleet.cloud.client().ssm("GetAutomationExecution", &id).unwrap();
+        execution["AutomationExecution"]["Parameters"]["AutomationAssumeRole"][0].as_str().unwrap().to_owned()
+    };
+    fleet.says(0, &ROLLOUT, &["MOVED"]);
+    assert_eq!(role(&fleet), ROLE);
+    let other = ROLE.replace("HostAgent-Rollout", "another/role");
+    fleet.says(0, &[&ROLLOUT[..], &["--role", &other]].concat(), &["SETTLED"]);
+    assert_eq!(role(&fleet), other);
+
+    let kind = "RegionDisabledException".to_owned();
+    let message = "STS is not activated in this region".to_owned();
+    fleet.cloud.fault(Fault::Error { action: "GetCallerIdentity".into(), kind, message, times: 1 });
+    let words = ["name it with --role", "sts:GetCallerIdentity", "STS is not activated"];
+    fleet.says(1, &ROLLOUT, &words);
+    assert_eq!(fleet.executions().len(), 2, "nothing was started");
+}
+
+#[test]
+fn rollouts_are_found_by_whom_they_are_for() {
+    let fleet = Fleet::rolling(2);
+    fleet.says(1, &["follow"], &["there is no rollout on record in eu-west-1"]);
+    fleet.says(0, &ROLLOUT, &["MOVED"]);
+    let first = fleet.executions().remove(0);
+    let one = ["rollout", "--instance", &id(2), "--every", "1s", "--pause", "5s"];
+    fleet.says(0, &one, &["SETTLED"]);
+    let second = fleet.executions().remove(0);
+    assert_ne!(first, second);
+
+    fleet.says(0, &["follow", "--cluster", "prod"], &[&first]);
+    fleet.says(0, &["follow", "--instance", &format!("{},{}", id(1), id(2))], &[&second]);
+    fleet.says(0, &["follow"], &[&second]);
+    let page = fleet.path("prod.html");
+    fleet.says(0, &["report", "--cluster", "prod", "--output", page.to_str().unwrap()], &[&first]);
+    let words = ["no rollout for tag a=b on record", "hostagent fleet rollout --tag 'a=b'"];
+    fleet.says(1, &["report", "--tag", "a=b", "--output", page.to_str().unwrap()], &words);
+}
+
+#[test]
+fn status_tells_of_the_rollout_that_goes_on_and_of_what_holds_it() {
+    let fleet = Fleet::rolling(3);
+    fleet.cloud.calendar("freeze", false, None);
+    let held = fleet.says(0, &[&ROLLOUT[..], &["--calendar", "freeze", "--detach"]].concat(), &["UNDER WAY"]);
+    let id = fleet.executions().remove(0);
+    assert!(held.contains(&id), "{held}");
+    let words = ["HALTED: cluster prod is held: the calendar freeze is closed", "closed freeze", "under way", &id];
+    fleet.says(12, &["status", "--cluster", "prod"], &words);
+    fleet.cloud.calendar("freeze", true, None);
+    fleet.says(0, &["follow", "--cluster", "prod", "--every", "1s"], &["MOVED: cluster prod: 3 moved"]);
+    fleet.says(0, &["status", "--cluster", "prod"], &["cluster prod is not halted; the last rollout ended: 3 moved"]);
+}
+
+#[test]
+fn a_rollout_whose_execution_is_cancelled_says_so() {
+    let fleet = Fleet::rolling(9);
+    let rollout = fleet.spawn(&ROLLOUT);
+    fleet.cloud.wait_for(PATIENCE, |event| matches!(event, Event::RestartEnded { .. })).unwrap();
+    let stop = json!({ "AutomationExecutionId": fleet.executions()[0], "Type": "Cancel" });
+    fleet.cloud.client().ssm("StopAutomationExecution", &stop).unwrap();
+    let rollout = said(rollout.wait_with_output().unwrap());
+    assert_eq!(rollout.code, 12, "{}{}", rollout.out, rollout.err);
+    for word in ["HALTED: cluster prod: its execution was cancelled", "takes up what is left"] {
+        assert!(rollout.out.contains(word), "{word}: {}", rollout.out);
+    }
 }
 
 #[test]
@@ -99,7 +198,7 @@ fn a_rollout_that_is_stopped_is_taken_up_again() {
     fleet.says(0, &["stop", "--cluster", "prod", "--why", "later"], &["was halted already", "INC-123"]);
     let rollout = said(rollout.wait_with_output().unwrap());
     assert_eq!(rollout.code, 12, "{}{}", rollout.out, rollout.err);
-    assert!(rollout.out.contains("INC-123"), "{}", rollout.out);
+    assert!(rollout.out.contains("HALTED: cluster prod: stopped by tester: INC-123"), "{}", rollout.out);
     let moved = fleet.restarted().len();
     assert!((1..9).contains(&moved), "{moved}");
     fleet.ok(&["resume", "--cluster", "prod"]);
@@ -110,7 +209,7 @@ fn a_rollout_that_is_stopped_is_taken_up_again() {
 #[test]
 fn nobody_to_move_is_said() {
     let fleet = Fleet::rolling(0);
-    fleet.says(1, &ROLLOUT, &["no host of cluster prod was found"]);
+    fleet.says(1, &ROLLOUT, &["cluster prod: no host was found"]);
     let none = ["rollout", "--cluster", "nope", "--every", "1s"];
     fleet.says(1, &none, &["ClusterNotFoundException"]);
     let fleet = Fleet::of(3);

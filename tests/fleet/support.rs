@@ -104,6 +104,17 @@ impl Fleet {
         serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {}{}", said.out, said.err))
     }
 
+    /// The IDs of the rollouts there are, newest first.
+    pub fn executions(&self) -> Vec<String> {
+        // As SSM lists them: what began a moment ago is not listed yet.
+        let shared = self.cloud.shared();
+        std::thread::sleep(shared.clock.real(shared.options.settle_s + 1.0));
+        let listed = self.cloud.client().ssm("DescribeAutomationExecutions", &serde_json::json!({}));
+        let listed = listed.expect("a list");
+        let all = listed["AutomationExecutionMetadataList"].as_array().expect("a list").iter();
+        all.map(|one| one["AutomationExecutionId"].as_str().expect("an ID").to_owned()).collect()
+    }
+
     /// The instances that were restarted, in order.
     pub fn restarted(&self) -> Vec<String> {
         let began = |event: Event| match event {

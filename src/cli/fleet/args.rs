@@ -1,6 +1,6 @@
 //! What can be typed after `hostagent fleet`.
 
-use crate::{catalog::Requirement, cli::args::parse_wait, facts::Targets, ports::aws::Operator};
+use crate::{catalog::Requirement, cli::args::parse_wait, facts::Targets, fleet::role, ports::aws::Operator};
 use clap::{Args, Subcommand};
 use std::{path::PathBuf, time::Duration};
 
@@ -20,9 +20,10 @@ Examples:
   hostagent fleet install                               put the SSM documents into this account and region
   hostagent fleet check --cluster prod                  who is still public?
   hostagent fleet rollout --cluster prod                move them: one host, then waves, zone by zone
-  hostagent fleet follow                                see how the last rollout goes on
+  hostagent fleet follow --cluster prod                 see how its last rollout goes on, from anywhere
   hostagent fleet stop --cluster prod --why 'INC-123'   move nothing further
-  hostagent fleet report --output rollout.html          the change record";
+  hostagent fleet resume --cluster prod                 let it move again
+  hostagent fleet report --cluster prod -o prod.html    the change record";
 
 /// Many hosts, through SSM: who is still public, and a rollout that moves them
 ///
@@ -69,7 +70,7 @@ pub enum FleetCommand {
     /// rollout. Started again, it takes up what is left.
     #[command(after_help = EXIT_CODES)]
     Rollout(Box<RolloutArgs>),
-    /// Follow a rollout that was started before; the last one unless it is named
+    /// Follow a rollout that was started before: by its ID, the last one for some hosts, or the last one
     #[command(after_help = EXIT_CODES)]
     Follow(FollowArgs),
     /// Halt a cluster: no host of it is moved any further
@@ -110,11 +111,16 @@ pub struct TargetArgs {
 impl TargetArgs {
     /// The group lets exactly one of them through.
     pub fn targets(&self) -> Targets {
-        match (&self.cluster, &self.tag) {
-            (Some(cluster), _) => Targets::Cluster(cluster.clone()),
-            (None, Some((key, value))) => Targets::Tag { key: key.clone(), value: value.clone() },
-            (None, None) => Targets::Instances(self.instances.clone()),
-        }
+        targets(self.cluster.as_ref(), self.tag.as_ref(), &self.instances)
+    }
+}
+
+/// The one of the three that was given.
+fn targets(cluster: Option<&String>, tag: Option<&(String, String)>, instances: &[String]) -> Targets {
+    match (cluster, tag) {
+        (Some(cluster), _) => Targets::Cluster(cluster.clone()),
+        (None, Some((key, value))) => Targets::Tag { key: key.clone(), value: value.clone() },
+        (None, None) => Targets::Instances(instances.to_vec()),
     }
 }
 
@@ -161,8 +167,8 @@ pub struct RolloutArgs {
     /// SNS topic that is told of the approval wanted
     #[arg(long, value_name = "ARN", requires = "approvers")]
     pub approval_topic: Option<String>,
-    /// The role SSM Automation acts with, as an ARN; your own rights if there is none
-    #[arg(long, value_name = "ARN")]
+    /// The role SSM Automation acts with, as an ARN; HostAgent-Rollout of your own account unless it is given
+    #[arg(long, value_name = "ARN", value_parser = parse_role)]
     pub role: Option<String>,
     /// Start it and do not follow
     #[arg(long)]
@@ -179,11 +185,36 @@ pub struct PaceArgs {
     pub every: Duration,
 }
 
+/// Which rollout: one by its ID, the last one for some hosts, or the last one.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct FollowArgs {
-    /// The rollout's execution ID
+#[group(multiple = false)]
+pub struct WhichArgs {
+    /// The rollout's execution ID; the last one unless it or its hosts are given
     #[arg(value_name = "EXECUTION", value_parser = parse_execution)]
     pub execution: Option<String>,
+    /// The last rollout for this ECS cluster
+    #[arg(long, value_name = "NAME", value_parser = parse_cluster)]
+    pub cluster: Option<String>,
+    /// The last rollout for the instances with this tag
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_tag)]
+    pub tag: Option<(String, String)>,
+    /// The last rollout for any of these instances, comma separated; may be given several times
+    #[arg(long = "instance", value_name = "ID", value_delimiter = ',', value_parser = parse_instance)]
+    pub instances: Vec<String>,
+}
+
+impl WhichArgs {
+    /// The hosts whose last rollout is meant; `None` for the last of all.
+    pub fn targets(&self) -> Option<Targets> {
+        let none = self.cluster.is_none() && self.tag.is_none() && self.instances.is_empty();
+        (!none).then(|| targets(self.cluster.as_ref(), self.tag.as_ref(), &self.instances))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct FollowArgs {
+    #[command(flatten)]
+    pub which: WhichArgs,
     #[command(flatten)]
     pub pace: PaceArgs,
 }
@@ -215,9 +246,8 @@ pub struct StatusArgs {
 
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ReportArgs {
-    /// The rollout's execution ID; the last one unless it is given
-    #[arg(value_name = "EXECUTION", value_parser = parse_execution)]
-    pub execution: Option<String>,
+    #[command(flatten)]
+    pub which: WhichArgs,
     /// The file to write
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
@@ -273,6 +303,14 @@ fn parse_instance(text: &str) -> Result<String, String> {
     Err("i- or mi- and 8 to 17 hexadecimal digits are wanted".into())
 }
 
+/// What the runbook takes.
+fn parse_role(text: &str) -> Result<String, String> {
+    if role::is_role(text) {
+        return Ok(text.to_owned());
+    }
+    Err("the ARN of an IAM role is wanted, such as arn:aws:iam::111122223333:role/HostAgent-Rollout".into())
+}
+
 /// As SSM Automation names executions.
 fn parse_execution(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
@@ -317,6 +355,35 @@ mod tests {
         for line in ["check", "check --cluster a --tag b=c", "rollout", "rollout --instance i-01234567 --cluster a"] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }
+    }
+
+    #[test]
+    fn a_rollout_is_named_by_its_id_or_by_its_hosts() {
+        let which = |line: &str| match parse(line).unwrap() {
+            FleetCommand::Follow(args) => args.which,
+            FleetCommand::Report(args) => args.which,
+            other => panic!("{other:?}"),
+        };
+        const ID: &str = "4105a4fc-f944-11e6-9d32-0a1b2c3d4e5f";
+        assert_eq!(which("follow").targets(), None);
+        assert_eq!(which("follow --cluster prod").targets(), Some(Targets::Cluster("prod".into())));
+        let tag = Targets::Tag { key: "Cluster".into(), value: "prod".into() };
+        assert_eq!(which("report --output x --tag Cluster=prod").targets(), Some(tag));
+        let one = Targets::Instances(vec!["i-0123456789abcdef0".into()]);
+        assert_eq!(which("follow --instance i-0123456789abcdef0").targets(), Some(one));
+        let named = which(&format!("report {ID} --output x"));
+        assert_eq!((named.execution.as_deref(), named.targets()), (Some(ID), None));
+        let both = parse(&format!("follow {ID} --cluster prod")).unwrap_err();
+        assert_eq!(both.exit_code(), 2, "{both}");
+    }
+
+    #[test]
+    fn a_role_is_an_arn() {
+        let role = |text: &str| parse(&format!("rollout --cluster prod --role {text}"));
+        assert!(role("arn:aws:iam::111122223333:role/HostAgent-Rollout").is_ok());
+        let refused = role("HostAgent-Rollout").unwrap_err();
+        assert_eq!(refused.exit_code(), 2);
+        assert!(refused.to_string().contains("such as arn:aws:iam::111122223333:role/HostAgent-Rollout"), "{refused}");
     }
 
     #[test]

@@ -4,12 +4,11 @@ use super::args::{ClusterArgs, StatusArgs, StopArgs};
 use crate::{
     cli::Context as Cli,
     decide::{Reason, exit},
-    facts::{ExecutionStatus, Targets},
+    facts::Targets,
     fleet::{
-        Cloud,
-        documents::ROLLOUT,
+        Cloud, find,
         halt::{self, Halt},
-        rollout::{self, Standing},
+        rollout::Standing,
     },
     ports::aws,
     report::{BrakesReport, Verdict, Word},
@@ -19,6 +18,8 @@ use jiff::Timestamp;
 
 /// Rollouts that are shown.
 const SHOWN: usize = 5;
+/// When a halt is to be taken away.
+const MENDED: &str = "once what is wrong is mended";
 
 async fn read(cloud: &Cloud, cluster: &str) -> aws::Result<Option<Halt>> {
     let value = cloud.brakes.parameter(&halt::parameter(cluster)).await?;
@@ -40,7 +41,11 @@ pub async fn refuse(cli: &Cli, cloud: &Cloud, cluster: &str) -> Result<Option<u8
         halt: Some(halt),
         calendars: Vec::new(),
         rollouts: None,
-        next: vec![format!("hostagent fleet resume --cluster {cluster}   once what is wrong is mended")],
+        next: vec![
+            format!("hostagent fleet status --cluster {cluster}   what was going on"),
+            format!("hostagent fleet resume --cluster {cluster}   {MENDED}"),
+            format!("hostagent fleet rollout --cluster {cluster}   takes up what is left"),
+        ],
     });
     Ok(Some(exit::REFUSED))
 }
@@ -91,76 +96,74 @@ pub async fn resume(cli: &Cli, cloud: &Cloud, args: &ClusterArgs) -> Result<u8> 
     Ok(exit::SETTLED)
 }
 
-/// The cluster's last rollouts, newest first.
-async fn last_rollouts(cloud: &Cloud, cluster: &str) -> aws::Result<Vec<Standing>> {
-    let mut rollouts = Vec::new();
-    for execution in cloud.automation.executions(ROLLOUT).await? {
-        if rollouts.len() == SHOWN {
-            break;
-        }
-        // The list comes without parameters, and so without whom a rollout is for.
-        let execution = cloud.automation.execution(&execution.id).await?;
-        if rollout::targets(&execution) == Some(Targets::Cluster(cluster.to_owned())) {
-            rollouts.push(Standing::of(&execution));
-        }
-    }
-    Ok(rollouts)
-}
-
 pub async fn status(cli: &Cli, cloud: &Cloud, args: &StatusArgs) -> Result<u8> {
     let cluster = &args.cluster.cluster;
     let halt = read(cloud, cluster).await?;
     // What cannot be seen hides nothing of the rest.
-    let (mut calendars, mut unseen) = (Vec::new(), Vec::new());
-    for name in &args.calendars {
-        match cloud.brakes.is_open(std::slice::from_ref(name)).await {
-            Ok(open) => calendars.push((name.clone(), open)),
-            Err(error) => unseen.push(Reason::new("calendar-unseen", error.to_string(), "it may be closed")),
-        }
-    }
-    let rollouts = match last_rollouts(cloud, cluster).await {
+    let mut unseen = Vec::new();
+    let rollouts = match find::last(cloud, Some(&Targets::Cluster(cluster.clone())), SHOWN).await {
         Ok(rollouts) => Some(rollouts),
         Err(error) => {
             unseen.push(Reason::new("rollouts-unseen", error.to_string(), "there may be one under way"));
             None
         }
     };
-    let newest = rollouts.as_ref().and_then(|rollouts| rollouts.first());
-    let running = rollouts.iter().flatten().find(|r| !r.status.is_final());
-    let closed = calendars.iter().any(|(_, open)| !open);
-    let (verdict, exit_code, headline) = match (&halt, running, newest) {
-        (Some(halt), ..) => (Word::Halted, exit::REFUSED, format!("cluster {cluster} is {}", halt.words())),
-        (None, ..) if closed => {
-            (Word::Halted, exit::REFUSED, format!("cluster {cluster}: a change calendar is closed"))
+    let mut names: Vec<&String> = args.calendars.iter().collect();
+    // Those that hold a rollout under way count as asked for.
+    let going = rollouts.iter().flatten().filter(|rollout| !rollout.status.is_final());
+    names.extend(going.filter_map(|rollout| rollout.parameters.get("Calendars")).flatten().filter(|n| !n.is_empty()));
+    let mut calendars: Vec<(String, bool)> = Vec::new();
+    for name in names {
+        if calendars.iter().any(|(known, _)| known == name) {
+            continue;
         }
-        _ if !unseen.is_empty() => (
-            Word::Unknown,
-            exit::UNKNOWN,
-            format!("cluster {cluster} is not halted; not all of the rest could be seen"),
-        ),
-        (None, Some(one), _) => (Word::UnderWay, exit::RESTART_NEEDED, format!("cluster {cluster}: {}", one.says)),
-        (None, None, Some(one)) if one.status == ExecutionStatus::Success => {
-            (Word::Done, exit::SETTLED, format!("cluster {cluster}: the last rollout ended: {}", one.says))
+        match cloud.brakes.is_open(std::slice::from_ref(name)).await {
+            Ok(open) => calendars.push((name.clone(), open)),
+            Err(error) => unseen.push(Reason::new("calendar-unseen", error.to_string(), "it may be closed")),
         }
-        (None, None, Some(one)) => {
-            (Word::NotVerified, exit::BROKEN, format!("cluster {cluster}: the last rollout {}", one.says))
+    }
+    let rollouts: Option<Vec<Standing>> = rollouts.map(|rollouts| rollouts.iter().map(Standing::of).collect());
+    let verdict = stands(cluster, halt.as_ref(), &calendars, rollouts.as_deref(), unseen);
+    let going = rollouts.iter().flatten().find(|rollout| !rollout.ending.is_final());
+    let mut next = Vec::new();
+    if let Some(going) = going {
+        next.extend(going.ending.next(&going.execution, &format!("--cluster {cluster}")));
+    }
+    next.push(match &halt {
+        Some(_) => format!("hostagent fleet resume --cluster {cluster}   {MENDED}"),
+        None if going.is_some() => {
+            format!("hostagent fleet stop --cluster {cluster} --why TEXT   move nothing further")
         }
-        (None, None, None) => {
-            (Word::Done, exit::SETTLED, format!("cluster {cluster} is not halted; there is no rollout on record"))
-        }
-    };
-    let next = if halt.is_some() {
-        vec![format!("hostagent fleet resume --cluster {cluster}   once what is wrong is mended")]
-    } else {
-        vec![format!("hostagent fleet check --cluster {cluster}")]
-    };
-    cli.print(&BrakesReport {
-        verdict: Verdict { verdict, exit_code, headline, reasons: unseen },
-        cluster: cluster.clone(),
-        halt,
-        calendars,
-        rollouts,
-        next,
+        None => format!("hostagent fleet check --cluster {cluster}"),
     });
+    let exit_code = verdict.exit_code;
+    cli.print(&BrakesReport { verdict, cluster: cluster.clone(), halt, calendars, rollouts, next });
     Ok(exit_code)
+}
+
+/// A brake that is set comes first; then what could not be seen; then the rollout that goes on, or the last one.
+fn stands(
+    cluster: &str,
+    halt: Option<&Halt>,
+    calendars: &[(String, bool)],
+    rollouts: Option<&[Standing]>,
+    unseen: Vec<Reason>,
+) -> Verdict {
+    let rollouts = rollouts.unwrap_or_default();
+    let going = rollouts.iter().find(|rollout| !rollout.ending.is_final());
+    let closed = calendars.iter().find(|(_, open)| !open);
+    let (verdict, exit_code, says) = match (halt, closed, going.or(rollouts.first())) {
+        (Some(halt), ..) => (Word::Halted, exit::REFUSED, format!("is {}", halt.words())),
+        (None, Some((name, _)), _) => (Word::Halted, exit::REFUSED, format!("is held: the calendar {name} is closed")),
+        _ if !unseen.is_empty() => {
+            (Word::Unknown, exit::UNKNOWN, "is not halted; not all of the rest could be seen".to_owned())
+        }
+        (.., Some(one)) => {
+            let which = if one.ending.is_final() { "the last rollout ended" } else { "a rollout is under way" };
+            let says = format!("is not halted; {which}: {}", one.says);
+            (Word::of(&one.ending), one.ending.exit_code(), says)
+        }
+        (.., None) => (Word::Done, exit::SETTLED, "is not halted; there is no rollout on record".to_owned()),
+    };
+    Verdict { verdict, exit_code, headline: format!("cluster {cluster} {says}"), reasons: unseen }
 }

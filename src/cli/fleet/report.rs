@@ -1,6 +1,6 @@
 //! `hostagent fleet report`: the change record.
 
-use super::{args::ReportArgs, rollout::last};
+use super::{args::ReportArgs, rollout::which};
 use crate::{
     cli::Context as Cli,
     decide::exit,
@@ -11,10 +11,7 @@ use anyhow::{Context, Result};
 use std::{io::Write, os::unix::fs::PermissionsExt};
 
 pub async fn report(cli: &Cli, cloud: &Cloud, args: &ReportArgs) -> Result<u8> {
-    let id = match &args.execution {
-        Some(id) => id.clone(),
-        None => last(cloud).await?,
-    };
+    let id = which(cloud, &args.which).await?;
     let bar = cli.bar();
     bar.at(0, None, &format!("reading what rollout {id} did"));
     let execution = cloud.automation.execution(&id).await?;

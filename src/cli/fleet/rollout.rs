@@ -1,7 +1,7 @@
 //! `hostagent fleet rollout` and `follow`.
 
 use super::{
-    args::{FollowArgs, RolloutArgs},
+    args::{FollowArgs, RolloutArgs, WhichArgs},
     bar::Bar,
     check::typed,
     halt,
@@ -9,13 +9,18 @@ use super::{
 use crate::{
     cli::Context as Cli,
     decide::{Reason, exit},
-    facts::{Execution, ExecutionStatus, Targets},
+    facts::{Execution, Targets},
     fleet::{
         Cloud,
         documents::ROLLOUT,
-        rollout::{self, Plan, RIVAL, Standing, tally},
+        ending::Ending,
+        find, role,
+        rollout::{self, Plan, Standing, tally},
     },
-    ports::aws::{AwsError, ErrorKind},
+    ports::{
+        aws::{AwsError, ErrorKind},
+        store,
+    },
     report::{RolloutReport, Verdict, Word},
 };
 use anyhow::{Context, Result, bail};
@@ -31,6 +36,11 @@ pub async fn rollout(cli: &Cli, cloud: &Cloud, args: &RolloutArgs) -> Result<u8>
     {
         return Ok(code);
     }
+    if let Some(first) = find::under_way(cloud, &targets).await? {
+        let report = rival(&targets, &first);
+        cli.print(&report);
+        return Ok(report.verdict.exit_code);
+    }
     let plan = Plan {
         targets,
         zone_share: args.zone_share,
@@ -41,9 +51,11 @@ pub async fn rollout(cli: &Cli, cloud: &Cloud, args: &RolloutArgs) -> Result<u8>
         alarms: args.alarms.clone(),
         approvers: args.approvers.clone(),
         approval_topic: args.approval_topic.clone(),
-        role: args.role.clone(),
+        role: acting_as(cloud, args.role.as_deref()).await?,
     };
-    let id = cloud.automation.start(ROLLOUT, &plan.parameters(), None).await?;
+    // One for this call: where its answer is lost, asking again finds what was started.
+    let token = store::new_id().context("there is nothing to make a token of")?;
+    let id = cloud.automation.start(ROLLOUT, &plan.parameters(), Some(&token)).await?;
     if args.detach {
         let execution = cloud.automation.execution(&id).await.with_context(|| goes_on(&id))?;
         let report = report(&execution);
@@ -53,18 +65,36 @@ pub async fn rollout(cli: &Cli, cloud: &Cloud, args: &RolloutArgs) -> Result<u8>
     watch(cli, cloud, &id, args.pace.every).await
 }
 
+/// ARN of the role that the rollout acts with: the one that is named, or the one of the caller's own account.
+async fn acting_as(cloud: &Cloud, named: Option<&str>) -> Result<String> {
+    if let Some(role) = named {
+        return Ok(role.to_owned());
+    }
+    let give = || format!("it cannot be told in which account the role {} is: name it with --role", role::NAME);
+    let caller = cloud.identity.caller().await.with_context(give)?;
+    role::of_caller(&caller).with_context(|| format!("{} ({caller} is no ARN of IAM or STS)", give()))
+}
+
 pub async fn follow(cli: &Cli, cloud: &Cloud, args: &FollowArgs) -> Result<u8> {
-    let id = match &args.execution {
-        Some(id) => id.clone(),
-        None => last(cloud).await?,
-    };
+    let id = which(cloud, &args.which).await?;
     watch(cli, cloud, &id, args.pace.every).await
 }
 
-/// The ID of the last rollout in this account and region.
-pub async fn last(cloud: &Cloud) -> Result<String> {
-    match cloud.automation.executions(ROLLOUT).await?.into_iter().next() {
-        Some(execution) => Ok(execution.id),
+/// The ID of the rollout that is meant: by its own, or the last one, of those for some hosts where they are given.
+pub async fn which(cloud: &Cloud, which: &WhichArgs) -> Result<String> {
+    if let Some(id) = &which.execution {
+        return Ok(id.clone());
+    }
+    let targets = which.targets();
+    if let Some(last) = find::last(cloud, targets.as_ref(), 1).await?.pop() {
+        return Ok(last.id);
+    }
+    match targets {
+        Some(targets) => bail!(
+            "there is no rollout for {targets} on record in {}: start one with hostagent fleet rollout {}",
+            cloud.region,
+            typed(&targets)
+        ),
         None => bail!("there is no rollout on record in {}: start one with hostagent fleet rollout", cloud.region),
     }
 }
@@ -114,59 +144,33 @@ fn tell(bar: &Bar, execution: &Execution) {
     bar.at(standing.state.as_ref().map_or(0, rollout::State::done), of, &standing.says);
 }
 
-fn report(execution: &Execution) -> RolloutReport {
-    let standing = Standing::of(execution);
-    let verdict = verdict(&standing);
-    let typed = rollout::targets(execution).map(|targets| typed(&targets)).unwrap_or_default();
-    let next = match verdict.verdict {
-        Word::UnderWay => vec![format!("hostagent fleet follow {}", execution.id)],
-        Word::Halted => vec![
-            format!("hostagent fleet report {} --output rollout.html   what was done, host by host", execution.id),
-            format!("hostagent fleet check {typed}   who stands where now"),
-        ],
-        Word::Done if verdict.exit_code != exit::SETTLED => {
-            vec![format!("hostagent fleet rollout {typed}   takes up what is left")]
-        }
-        _ => Vec::new(),
+/// Nothing was started, because of one that goes on.
+fn rival(targets: &Targets, first: &Execution) -> RolloutReport {
+    let ending = Ending::Rival { first: Some(first.id.clone()) };
+    let standing = Standing::of(first);
+    let verdict = Verdict {
+        verdict: Word::of(&ending),
+        exit_code: ending.exit_code(),
+        headline: format!("{targets}: {}, {}", ending.line(None), standing.says),
+        reasons: Vec::new(),
     };
+    let next = ending.next(&first.id, &typed(targets));
     RolloutReport { verdict, rollout: standing, next }
 }
 
-/// What a rollout came to.
-fn verdict(standing: &Standing) -> Verdict {
-    let state = standing.state.as_ref();
-    let (word, exit_code) = match standing.status {
-        ExecutionStatus::UnderWay | ExecutionStatus::WaitsForApproval => (Word::UnderWay, exit::RESTART_NEEDED),
-        ExecutionStatus::Stopped => (Word::Halted, exit::REFUSED),
-        ExecutionStatus::Failed if standing.says.contains(RIVAL) => (Word::Busy, exit::BUSY),
-        ExecutionStatus::Failed => match state {
-            // A host could not be verified, or a brake was found set.
-            Some(state) if state.phase == "halted" && state.instance.is_some() => (Word::Halted, exit::BROKEN),
-            Some(state) if state.phase == "halted" => (Word::Halted, exit::REFUSED),
-            Some(state) if state.hosts > state.done() => (Word::Done, exit::RESTART_NEEDED),
-            _ => (Word::Unknown, exit::UNKNOWN),
-        },
-        ExecutionStatus::Success => match state {
-            Some(state) if state.hosts == 0 => (Word::Unknown, exit::UNKNOWN),
-            Some(state) if state.count("moved") + state.count("settled_before") < state.hosts => {
-                (Word::Done, exit::RESTART_NEEDED)
-            }
-            Some(state) if state.count("moved") == 0 => (Word::Settled, exit::SETTLED),
-            _ => (Word::Moved, exit::SETTLED),
-        },
+fn report(execution: &Execution) -> RolloutReport {
+    let standing = Standing::of(execution);
+    let ending = &standing.ending;
+    let headline = format!("{}: {}", standing.whom, standing.says);
+    let reasons = match (ending.remedy(), &standing.state) {
+        ("", _) => Vec::new(),
+        (remedy, Some(state)) => {
+            vec![Reason::new(ending.rule(), tally(state), remedy)]
+        }
+        (remedy, None) => vec![Reason::new(ending.rule(), standing.says.clone(), remedy)],
     };
-    let headline = match (word, state) {
-        (Word::Done | Word::Moved | Word::Settled, Some(state)) => format!("{}: {}", standing.whom, tally(state)),
-        (Word::Unknown, Some(state)) if state.hosts == 0 => format!("no host of {} was found", standing.whom),
-        _ => format!("{}: {}", standing.whom, standing.says),
-    };
-    let reasons = match (word, state) {
-        (Word::Halted, Some(state)) if state.why.is_some() => vec![Reason::new(
-            "rollout-halted",
-            format!("{}; {}", standing.says, tally(state)),
-            "mend the host, then hostagent fleet resume, then start the rollout again: it takes up what is left",
-        )],
-        _ => Vec::new(),
-    };
-    Verdict { verdict: word, exit_code, headline, reasons }
+    let verdict = Verdict { verdict: Word::of(ending), exit_code: ending.exit_code(), headline, reasons };
+    let typed = rollout::targets(execution).map(|targets| typed(&targets)).unwrap_or_default();
+    let next = ending.next(&execution.id, &typed);
+    RolloutReport { verdict, rollout: standing, next }
 }

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod documents;
 pub mod halt;
 pub mod host;
+pub mod identity;
 pub mod run_command;
 
 use super::{

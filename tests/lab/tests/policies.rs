@@ -101,8 +101,9 @@ fn operators_may_do_what_the_fleet_commands_do() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
+    // Of "identity": who asks may always be asked for, and no policy has to allow it.
     let known: BTreeSet<String> =
-        adapters.iter().chain(["host", "mod"].iter()).map(|name| format!("{name}.rs")).collect();
+        adapters.iter().chain(["host", "identity", "mod"].iter()).map(|name| format!("{name}.rs")).collect();
     assert_eq!(there, known);
 }
 
