@@ -171,6 +171,20 @@ class Failures(unittest.TestCase):
             self.assertEqual(rollout.run().counts, wanted)
             self.assertTrue(all(host.restarts <= 1 for host in hosts.values()))
 
+    def test_behind_hosts_in_doubt_nobody_is_sent_to_in_that_wave(self):
+        rollout = Rollout(fleet(300, ["a"]), share=100, growth=10)
+        send = rollout.cloud.send
+
+        def lost(document, batch, comment, parameters):
+            sent = send(document, batch, comment, parameters)
+            first = document == "HostAgent-Restart" and len(rollout.cloud.waves) == 3 and len(rollout.cloud.waves[2][1]) == 50
+            return ([], [], batch, []) if first else sent
+
+        rollout.cloud.send = lost
+        rollout.run()
+        self.assertEqual(rollout.counts["not_sent"], 50)
+        self.assertEqual([len(hosts) for _, hosts in rollout.cloud.waves][2:], [50, 189])
+
     def test_a_host_in_doubt_that_cannot_be_verified_halts(self):
         hosts = fleet(30, ["a"], after=13)
         rollout = Rollout(hosts)
@@ -241,6 +255,11 @@ class Brakes(unittest.TestCase):
         self.assertEqual(first.state["phase"], "halted")
         self.assertIn("/hostagent/prod/halt is set: by hand", first.state["why"])
         moved = first.counts["moved"]
+        text, figures = first.summary()
+        left = sorted((host.zone, name) for name, host in hosts.items() if not host.restarts)
+        self.assertEqual(figures["left"], [name for _, name in left][:20])
+        self.assertIn(f"{200 - moved} hosts were not looked at: {figures['left'][0]}, ", text)
+        self.assertIn(f" and {200 - moved - 20} more. Run the rollout again", text)
         self.assertEqual(moved, sum(host.restarts for host in hosts.values()), "the wave under way was not verified")
         second = Rollout(hosts)
         second.clock.time = first.clock.time
@@ -389,6 +408,8 @@ class StartAndEnd(unittest.TestCase):
         self.assertEqual(real(red, [blue], "TagKey", {"i-1", "i-2"}, lambda other: {"i-2", "i-3"}), "blue")
         self.assertEqual(real(two, [blue], "Cluster", {"i-1", "i-2"}, lambda other: {"i-2"}), "blue")
         self.assertIsNone(real(two, [blue], "Cluster", {"i-1"}, lambda other: {"i-2"}))
+        # A host is in one cluster: nobody has to be asked.
+        self.assertIsNone(real(two, [self.execution("c", 1, Cluster="other")], "Cluster", {"i-1"}, lambda other: self.fail()))
 
     def test_a_restart_left_over_from_before_is_found_by_host(self):
         left_over = script("Start")["left_over"]

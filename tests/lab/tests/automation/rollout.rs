@@ -298,6 +298,8 @@ fn a_halt_in_the_middle_lets_the_wave_be_verified_and_the_next_run_takes_up_what
     assert!((1..60).contains(&moved));
     assert_eq!(first.figures["counts"]["moved"], moved, "{}", first.text);
     assert_eq!(cloud.parameter(HALT).unwrap(), "stop");
+    let left: Vec<String> = serde_json::from_value(first.figures["left"].clone()).unwrap();
+    assert!(!left.is_empty() && left.iter().all(|host| !restarted(&cloud).contains(host)), "{left:?}");
     ssm(&cloud, "DeleteParameter", json!({"Name": HALT})).unwrap();
     let second = roll(&cloud, json!({}));
     assert_eq!(second.figures["counts"], json!({"moved": 60 - moved, "settled_before": moved}), "{}", second.text);
