@@ -368,6 +368,7 @@ class Lost(unittest.TestCase):
             ssm, state = self.recall(phase)
             self.assertEqual(ssm.cancelled, ["c" + host[2:] for host in unverified])
             self.assertEqual((state["phase"], state["unverified"], state["instance"]), ("halted", unverified, unverified[0]))
+            self.assertEqual(state["wave"], 3)
             halt = ssm.parameters["/hostagent/prod/halt"]
             self.assertEqual((halt["schema"], halt["by"]), ("hostagent/halt/1", "rollout e"))
             self.assertIn("the rollout was cancelled in the middle of a wave", halt["why"])
