@@ -55,7 +55,11 @@ pub enum Ending {
 impl Ending {
     /// From an execution and what its runbook says of itself.
     pub fn of(execution: &Execution, state: Option<&State>) -> Self {
-        let wave = || state.filter(|s| matches!(s.phase.as_str(), "restart" | "verify")).map(|s| s.wave);
+        // A runbook that could still say so has halted at the first host of the wave.
+        let open = |s: &&State| {
+            matches!(s.phase.as_str(), "restart" | "verify") || (s.phase == "halted" && s.instance.is_some())
+        };
+        let wave = || state.filter(open).map(|s| s.wave);
         match (execution.status, execution.word.as_str()) {
             (ExecutionStatus::UnderWay, _) => Ending::UnderWay,
             (ExecutionStatus::WaitsForApproval, _) => Ending::WaitsForApproval,
@@ -179,7 +183,11 @@ impl Ending {
             Ending::NothingToDo | Ending::NoHosts | Ending::Rejected => Vec::new(),
             Ending::Partly => vec![check, again],
             Ending::Unfinished { .. } => vec![again],
-            Ending::Halted { .. } | Ending::Stopped { .. } => {
+            // Whatever ended in a wave has halted the cluster.
+            Ending::Halted { .. }
+            | Ending::Stopped { .. }
+            | Ending::Cancelled { wave: Some(_) }
+            | Ending::TimedOut { wave: Some(_) } => {
                 [Some(report), Some(check), resume, Some(again)].into_iter().flatten().collect()
             }
             Ending::Braked { .. } | Ending::Cancelled { .. } | Ending::TimedOut { .. } => vec![report, check, again],
@@ -386,6 +394,12 @@ mod tests {
             (
                 execution(Stopped, "Cancelled", ""),
                 Some(state("restart", &[("moved", 2)])),
+                12,
+                "its execution was cancelled; wave 3 was under way and is not verified; 2 moved, 7 to go",
+            ),
+            (
+                execution(Stopped, "Cancelled", ""),
+                Some(because("the rollout was cancelled in the middle of a wave", Some("i-1"))),
                 12,
                 "its execution was cancelled; wave 3 was under way and is not verified; 2 moved, 7 to go",
             ),
