@@ -2,6 +2,7 @@
 
 mod check;
 mod documents;
+mod from_hosts;
 mod others;
 mod readme;
 mod rollout;

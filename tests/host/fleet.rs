@@ -106,6 +106,21 @@ fn the_service_starts_the_cluster_s_runbook_once_for_the_same_endpoints() {
 }
 
 #[test]
+fn the_pause_file_and_the_halt_hold_the_rollout_as_they_hold_a_restart() {
+    served(&format!("on_ready = \"rollout\"\n[fleet]\n{ROLE}"), |s| {
+        s.says(0, &["fleet", "stop", "--cluster", "prod", "--why", "INC-7"], &["HALTED: cluster prod is halted"]);
+        s.host.write("/run/hostagent/pause", "");
+        s.endpoints_appear();
+        s.until_said("paused by the pause file");
+        s.host.exec(&["rm", "/run/hostagent/pause"]).ok();
+        s.until_said("the cluster's rollout could not be started: this cluster is halted by");
+        assert!(s.said().contains("INC-7"), "{}", s.said());
+        assert_eq!(calls(s, "StartAutomationExecution"), 0, "started under a halt");
+        assert_eq!(s.times_said("restarting the agent for"), 0, "{}", s.said());
+    });
+}
+
+#[test]
 fn a_runbook_that_may_not_be_started_is_said_and_tried_again() {
     served(&format!("on_ready = \"rollout\"\n[fleet]\n{ROLE}"), |s| {
         deny(s, "StartAutomationExecution", true);

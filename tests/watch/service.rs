@@ -14,7 +14,11 @@ use hostagent::{
 };
 use std::{fs, path::Path, time::Duration};
 use tempfile::TempDir;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixListener,
+    time::{sleep, timeout},
+};
 
 /// Far above what anything here takes.
 const BOUND: Duration = Duration::from_secs(120);
@@ -150,4 +154,34 @@ async fn a_reload_that_moves_the_files_is_refused_and_the_old_configuration_kept
 fn keep(settings: &Settings, saved: Saved) {
     let saved = Saved { boot_id: store::boot_id().unwrap(), ..saved };
     store::write(&saved::path(settings), &saved).unwrap();
+}
+
+/// An engine whose agent's container starts so often, all at once.
+async fn storms(engine: UnixListener, times: usize) {
+    while let Ok((mut stream, _)) = engine.accept().await {
+        let mut asked = vec![0; 4_096];
+        let event = r#"{"Action":"start","Actor":{"Attributes":{"name":"ecs-agent"}}}"#;
+        let events = format!("{event}\n").repeat(times);
+        let answer = format!("HTTP/1.0 200 OK\r\n\r\n{events}");
+        let _ = stream.read(&mut asked).await;
+        let _ = stream.write_all(answer.as_bytes()).await;
+        // Nothing more happens, and the line stays open.
+        let _ = stream.read(&mut asked).await;
+    }
+}
+
+#[tokio::test]
+async fn a_storm_of_container_starts_is_one_look_and_two_entries() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = settings(&dir);
+    settings.watch.settled_interval_s = 600;
+    let engine = UnixListener::bind(dir.path().join("docker.sock")).unwrap();
+    let storm = tokio::spawn(storms(engine, 50));
+    let counted = |saved: &Saved| saved.time_line.iter().any(|entry| entry.text.contains("more events"));
+    let saved = serves(&settings, no_files(&dir), "/bin/true", |saved| saved.looks_lost >= 2 && counted(saved)).await;
+    storm.abort();
+    let told: Vec<&str> = saved.time_line.iter().filter(|e| e.kind == Kind::AgentEvent).map(|e| &*e.text).collect();
+    assert_eq!(told, ["the agent's container: start", "the agent's container: 49 more events of the same kinds"]);
+    // One when the service started, and one for the storm: the next would come after ten seconds.
+    assert_eq!(saved.looks_lost, 2);
 }
