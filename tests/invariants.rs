@@ -107,7 +107,7 @@ proptest! {
                     RecordedOutcome::NotActed][outcome];
                 let endpoints = permit.plan().endpoints.clone();
                 let (at, repair) = (case.now, permit.repair());
-                done.push(RestartRecord { run_id: String::new(), at, endpoints, repair, outcome });
+                done.push(RestartRecord { run_id: String::new(), at, endpoints, repair, outcome, outage_s: None });
             }
         }
         done.retain(|r| r.outcome != RecordedOutcome::NotActed);

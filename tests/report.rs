@@ -5,6 +5,7 @@ use hostagent::{
     cli::{args::Cli, config_show::config_show},
     config::{Loaded, Settings, Source, load},
     decide::{EndpointSet, Method, Plan, Reason},
+    progress::ClusterHalt,
     report::{
         AddressView, AgentView, BudgetView, CheckReport, CheckView, ConnectionView, FindingView, Format, Look, Outage,
         PlanReport, Render, RestartReport, ServiceState, ServiceView, Severity, StatusReport, TimeLineView, Verdict,
@@ -173,6 +174,7 @@ fn restart() -> RestartReport {
         before: stale(),
         after: moved(),
         outage: Some(Outage { agent_api_s: Some(0.784), websockets_s: Some(0.81), credential_rules_s: None }),
+        halt: ClusterHalt::Written { parameter: "/hostagent/prod/halt".into() },
         findings: vec![],
     }
 }

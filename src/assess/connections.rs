@@ -6,7 +6,7 @@ use super::services::ServiceReport;
 use super::targets::{Target, Targets};
 use crate::catalog::Service;
 use crate::config::Settings;
-use crate::facts::{Observation, Presence, Socket};
+use crate::facts::{AgentContainer, Observation, Presence, Socket};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -122,9 +122,15 @@ fn introspection_port(url: &str) -> u16 {
 
 /// The websockets the agent keeps: ACS always, TCS unless its metrics and health reports are both off.
 pub fn websockets(observation: &Observation) -> &'static [Service] {
-    let Some(Presence::Container(container)) = observation.agent.presence.known() else {
-        return &[Service::EcsAgent, Service::EcsTelemetry];
-    };
+    match observation.agent.presence.known() {
+        Some(Presence::Container(container)) => websockets_of(Some(container)),
+        _ => websockets_of(None),
+    }
+}
+
+/// As [`websockets`], by the agent's container; `None` where it has none, or it is not known.
+pub fn websockets_of(container: Option<&AgentContainer>) -> &'static [Service] {
+    let Some(container) = container else { return &[Service::EcsAgent, Service::EcsTelemetry] };
     let off = |name: &str| container.env.get(name).is_some_and(|v| v.trim().eq_ignore_ascii_case("true"));
     if off("ECS_DISABLE_METRICS") && off("ECS_DISABLE_DOCKER_HEALTH_CHECK") {
         &[Service::EcsAgent]

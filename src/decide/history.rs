@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Restarts made on this instance, oldest first.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     /// Another instance ID (a new host from the same image) starts with a clean history.
     pub instance_id: String,
@@ -21,13 +21,16 @@ impl History {
 }
 
 /// One restart, written before it is carried out and completed afterwards.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RestartRecord {
     pub run_id: String,
     pub at: Timestamp,
     pub endpoints: EndpointSet,
     pub repair: bool,
     pub outcome: RecordedOutcome,
+    /// How long the agent was away, in seconds; `None` where that was not measured, or by an older version.
+    #[serde(default)]
+    pub outage_s: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,26 +1,16 @@
 //! The agreeing look-ups before a restart, and the wait for tasks to settle.
 
-use super::Run;
+use super::{Run, bounds::TASKS_EVERY};
 use crate::{
     assess,
     catalog::{CONTROL_PLANE, Service},
-    config::Settings,
-    decide::{self, Policy, Round, TTL_CAP_S},
+    decide::{self, Policy, Round},
     facts::{Fact, NameFact, Observation, Task},
     observe,
     progress::Event,
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
-
-/// Between two looks at the tasks.
-const TASKS_EVERY: Duration = Duration::from_secs(1);
-
-/// The longest a confirmation may take, in seconds.
-pub fn longest_confirmation_s(settings: &Settings) -> u64 {
-    let look = 4 * (settings.network.dns_timeout_ms + settings.network.probe_timeout_ms) / 1000 + 2;
-    u64::from(TTL_CAP_S).max(settings.confirm.min_spread_s) + 1 + u64::from(settings.confirm.samples) * look
-}
 
 /// Looks the control plane's names up as often as configured, spread over more than one TTL, and connects to every
 /// address each time. Ends early at the first sample that disagrees: the rest could not mend it.

@@ -9,6 +9,7 @@ use crate::{
     fleet::{documents::ROLLOUT, rollout},
     ports::{ComplianceItem, Ports, systemd},
     progress::{Progress, RunResult},
+    report::halt_words,
     text::cut,
 };
 use std::{collections::BTreeMap, path::Path};
@@ -90,6 +91,10 @@ pub(super) fn end(result: &RunResult) -> RunEnd {
                 format!("the agent was restarted, and is not proved to have moved: {}", failed.join(", "))
             }
         }
+    };
+    let words = match halt_words(&result.halt) {
+        Some(halt) => format!("{words}; {halt}"),
+        None => words,
     };
     let RunResult { acted, exit_code, decision, .. } = result;
     RunEnd { acted: *acted, exit_code: *exit_code, decision: decision.clone(), words }

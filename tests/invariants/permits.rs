@@ -142,6 +142,7 @@ fn budget_cool_down_and_once_a_set_are_said_apart() {
         endpoints: if same_set { full_set() } else { Default::default() },
         repair: false,
         outcome,
+        outage_s: None,
     };
     let spent = |records: Vec<RestartRecord>| {
         let mut case = Case::movable(Kind::EcsInit);

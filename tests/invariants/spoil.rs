@@ -305,6 +305,7 @@ pub fn apply(case: &mut Case, spoil: &Spoil) {
                 endpoints,
                 repair: *repair,
                 outcome: *outcome,
+                outage_s: None,
             });
         }
         Spoil::OtherInstance => case.history.instance_id = "i-0another".into(),
