@@ -179,6 +179,25 @@ fn restart() -> RestartReport {
     }
 }
 
+#[test]
+fn what_became_of_the_halt_is_in_every_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let pages = |report: &RestartReport| {
+        [Format::Human, Format::Json, Format::Ssm]
+            .map(|format| render(report, format, Look::PLAIN, &dir.path().join("last.json")))
+    };
+    for page in pages(&restart()) {
+        assert!(page.contains("/hostagent/prod/halt"), "{page}");
+    }
+    let why = "ssm:PutParameter: ThrottlingException\u{1b}[2J".to_owned();
+    for page in pages(&RestartReport { halt: ClusterHalt::NotWritten { why }, ..restart() }) {
+        assert!(page.contains("ThrottlingException") && !page.contains('\u{1b}'), "{page}");
+    }
+    for page in pages(&RestartReport { halt: ClusterHalt::NotNeeded, ..restart() }) {
+        assert!(!page.contains("halted"), "{page}");
+    }
+}
+
 /// Wide enough for nothing to wrap, and not a terminal: what a log keeps.
 #[test]
 fn pages_for_people() {

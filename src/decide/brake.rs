@@ -91,7 +91,8 @@ impl Held {
     }
 }
 
-const UNREAD: &str = "give the instance role ssm:GetParameter and ssm:GetCalendarState, or set fleet.brake";
+const UNREAD: &str =
+    "give the instance role ssm:GetParameter and ssm:GetCalendarState, or correct fleet.calendars and fleet.brake";
 const SILENT: &str = "see that ssm answers this host, then run this again; the service does so by itself";
 
 /// Gives way, or the decision that holds a run of the service itself.
