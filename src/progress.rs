@@ -42,6 +42,26 @@ pub enum Event {
     Holding { seconds: u64 },
     /// The proof was made, or could not be made.
     Verified { ok: bool },
+    /// The cluster's halt is being written, so that no other host follows.
+    Halting { parameter: String },
+    /// What became of that.
+    Halted { halt: ClusterHalt },
+}
+
+/// What became of the halt of this host's cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum ClusterHalt {
+    /// Nothing was moved, or it is proved.
+    #[default]
+    NotNeeded,
+    /// It stands: no host of the cluster is moved while it does.
+    Written {
+        parameter: String,
+    },
+    NotWritten {
+        why: String,
+    },
 }
 
 /// How long things were gone, in seconds, to within `resolution_s`. `None`: it could not be measured.
@@ -70,6 +90,9 @@ pub struct RunResult {
     pub after: Option<Observation>,
     pub outcome: Option<Outcome>,
     pub outage: Option<Outage>,
+    /// Results of an older version tell nothing of it.
+    #[serde(default)]
+    pub halt: ClusterHalt,
     /// What a person must look at now, loudest first.
     pub alarms: Vec<String>,
     pub exit_code: u8,

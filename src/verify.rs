@@ -7,7 +7,10 @@ use crate::assess::{
 };
 use crate::catalog::Service;
 use crate::config::Settings;
-use crate::facts::{AgentContainer, ContainerState, Fact, Missing, Observation, Presence, Systemd, Unit, Workload};
+use crate::decide::recover::Late;
+use crate::facts::{
+    AgentContainer, ContainerState, Fact, Missing, Observation, Presence, Systemd, Task, Unit, Workload,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,18 +46,19 @@ type Verdict = Result<(bool, String), Missing>;
 /// `before` is [`crate::decide::Permit::before`]; `later` is taken `restart.hold_s` after `after`. After a
 /// repair while the endpoints are not ready the websockets only have to be held, on whatever path there is.
 pub fn verify(before: &Observation, after: &Observation, later: &Observation, settings: &Settings) -> Outcome {
-    compare(before, after, later, settings, false)
+    compare(before, after, later, settings, None)
 }
 
-/// As [`verify`], when the host was rebooted in the middle: what a boot does to tasks and other containers is not held
-/// against the restart.
-pub fn verify_over_reboot(
+/// As [`verify`], when the host was rebooted in the middle or much time has gone by: what that does to tasks, to other
+/// containers, to the agent's version and to the endpoints is not held against the restart.
+pub fn verify_late(
     before: &Observation,
     after: &Observation,
     later: &Observation,
     settings: &Settings,
+    late: Late,
 ) -> Outcome {
-    compare(before, after, later, settings, true)
+    compare(before, after, later, settings, Some(late))
 }
 
 fn compare(
@@ -62,13 +66,13 @@ fn compare(
     after: &Observation,
     later: &Observation,
     settings: &Settings,
-    rebooted: bool,
+    late: Option<Late>,
 ) -> Outcome {
     let sides = Sides {
         before,
         after,
         later,
-        rebooted,
+        late,
         was: assess(before, settings),
         is: assess(after, settings),
         then: assess(later, settings),
@@ -108,7 +112,7 @@ struct Sides<'a> {
     before: &'a Observation,
     after: &'a Observation,
     later: &'a Observation,
-    rebooted: bool,
+    late: Option<Late>,
     was: Assessment,
     is: Assessment,
     then: Assessment,
@@ -126,6 +130,11 @@ impl Sides<'_> {
 
     fn was_broken(&self) -> bool {
         matches!(self.was.condition, Condition::BrokenByDocker { .. })
+    }
+
+    /// Whether it has to be connected, and no more, while the endpoints are not ready.
+    fn any_path(&self) -> bool {
+        self.was_broken() || self.late.is_some()
     }
 
     fn bare(&self) -> bool {
@@ -219,6 +228,9 @@ impl Sides<'_> {
         if is == was {
             return Ok((true, format!("agent {is}")));
         }
+        if let Some(late) = self.late {
+            return Ok((version_allowed(is), format!("agent {was} became {is}; {}", late.words())));
+        }
         let cache = self.before.agent.cache.known().filter(|_| !self.bare());
         let staged = cache.and_then(|c| c.staged.as_ref());
         match (staged, cache.is_some_and(|c| reloads(&c.state))) {
@@ -230,8 +242,8 @@ impl Sides<'_> {
 
     fn same_tasks(&self) -> Verdict {
         let after = known(&self.later.agent.tasks)?;
-        if self.rebooted {
-            return Ok((true, format!("{} tasks (the host was rebooted meanwhile, so not compared)", after.len())));
+        if let Some(late) = self.late {
+            return Ok((true, format!("{} tasks ({}, so not compared)", after.len(), late.words())));
         }
         let before = match &self.before.agent.tasks {
             Fact::Known(tasks) => tasks,
@@ -240,48 +252,62 @@ impl Sides<'_> {
             }
             Fact::Unknown(missing) => return Err(missing.clone()),
         };
-        let running = before.iter().filter(|t| t.known_status == "RUNNING");
-        let lost: Vec<&str> = running
-            .filter(|b| {
-                let containers: BTreeSet<&String> = b.containers.iter().collect();
-                !after.iter().any(|a| {
-                    a.arn == b.arn
-                        && a.known_status == "RUNNING"
-                        && a.containers.iter().collect::<BTreeSet<_>>() == containers
-                })
-            })
-            .map(|t| t.arn.rsplit('/').next().unwrap_or(&t.arn))
-            .collect();
-        let text = if lost.is_empty() {
-            format!("{} tasks, none lost", after.len())
-        } else {
-            format!("not running as before, or with other containers: {}", lost.join(", "))
+        let (mut lost, mut ended) = (Vec::new(), Vec::new());
+        for was in before.iter().filter(|t| t.known_status == "RUNNING") {
+            let id = was.arn.rsplit('/').next().unwrap_or(&was.arn);
+            let containers = |t: &Task| t.containers.iter().cloned().collect::<BTreeSet<String>>();
+            match after.iter().find(|now| now.arn == was.arn && containers(now) == containers(was)) {
+                Some(now) if is_stopped(now) => ended.push(id),
+                Some(now) if now.known_status == "RUNNING" => {}
+                _ => lost.push(id),
+            }
+        }
+        if !lost.is_empty() {
+            return Ok((false, format!("not running as before, or with other containers: {}", lost.join(", "))));
+        }
+        let ended = match ended.as_slice() {
+            [] => String::new(),
+            ended => format!("; the agent stopped meanwhile, as it tells itself: {}", ended.join(", ")),
         };
-        Ok((lost.is_empty(), text))
+        Ok((true, format!("{} tasks, none lost{ended}", after.len())))
     }
 
     fn workloads(&self) -> Verdict {
         let before = known(&self.before.workloads)?;
-        if self.rebooted {
-            return Ok((true, "the host was rebooted meanwhile, so not compared".into()));
+        if let Some(late) = self.late {
+            return Ok((true, format!("{}, so not compared", late.words())));
         }
         let of = |o: &'_ Observation| -> Result<BTreeMap<String, Workload>, Missing> {
             Ok(known(&o.workloads)?.iter().map(|w| (w.id.clone(), w.clone())).collect())
         };
         let (after, later) = (of(self.after)?, of(self.later)?);
-        let touched: Vec<String> = before
-            .iter()
-            .filter(|w| w.running)
-            .filter(|w| [&after, &later].iter().any(|now| now.get(&w.id).is_none_or(|n| !untouched(w, n))))
-            .map(|w| format!("{} ({})", w.name, short(&w.id)))
-            .collect();
-        let count = before.iter().filter(|w| w.running).count();
-        let text = if touched.is_empty() {
-            format!("{count} other containers, same IDs, processes and start times")
-        } else {
-            format!("stopped, restarted or gone meanwhile: {}", touched.join(", "))
+        let (mut same, mut touched, mut ended) = (0, Vec::new(), Vec::new());
+        for was in before.iter().filter(|w| w.running) {
+            let name = format!("{} ({})", was.name, short(&was.id));
+            let fates = [&after, &later].map(|now| fate(was, now.get(&was.id), self.stopped_task_of(&was.id)));
+            match fates {
+                [Fate::Untouched, Fate::Untouched] => same += 1,
+                [Fate::Touched, _] | [_, Fate::Touched] => touched.push(name),
+                // What has ended once does not run again by itself.
+                [Fate::Ended(_), Fate::Untouched] => touched.push(name),
+                [_, Fate::Ended(why)] => ended.push(format!("{name}, {why}")),
+            }
+        }
+        if !touched.is_empty() {
+            return Ok((false, format!("stopped, restarted or gone meanwhile: {}", touched.join(", "))));
+        }
+        let ended = match ended.as_slice() {
+            [] => String::new(),
+            ended => format!("; ended by itself meanwhile: {}", ended.join("; ")),
         };
-        Ok((touched.is_empty(), text))
+        Ok((true, format!("{same} other containers, same IDs, processes and start times{ended}")))
+    }
+
+    /// The task of this container, if the agent itself tells that it is stopped. An agent that cannot be asked tells
+    /// nothing.
+    fn stopped_task_of(&self, container: &str) -> Option<&Task> {
+        let tasks = self.later.agent.tasks.known()?;
+        tasks.iter().find(|task| is_stopped(task) && task.containers.iter().any(|id| id == container))
     }
 
     /// Docker alone never touches the rules, so on such a host they only have to be as they were.
@@ -324,7 +350,7 @@ impl Sides<'_> {
             known(&seen.instance)?;
             match &judged.need {
                 Need::Nothing => {}
-                Need::Stale { .. } if self.was_broken() && !judged.ready => {}
+                Need::Stale { .. } if self.any_path() && !judged.ready => {}
                 Need::Stale { connections } => {
                     let list = connections.iter().map(Connection::to_string).collect::<Vec<_>>().join("; ");
                     return Ok((false, format!("not on endpoints: {list}")));
@@ -354,7 +380,7 @@ impl Sides<'_> {
             let wanted = a.connections.iter().filter(|c| service.is_none() || c.service == service);
             wanted.map(|c| (c.socket.local, c.socket.peer)).collect()
         };
-        if self.was_broken() && matches!(self.then.need, Need::Stale { .. }) && !self.then.ready {
+        if self.any_path() && matches!(self.then.need, Need::Stale { .. }) && !self.then.ready {
             // Public hosts have numbered names, so which connection is which cannot be told.
             let held = pairs(&self.is, None).intersection(&pairs(&self.then, None)).count();
             return Ok((held > 0, format!("{held} connections held")));
@@ -369,8 +395,41 @@ impl Sides<'_> {
     }
 }
 
-fn untouched(before: &Workload, now: &Workload) -> bool {
-    now.running && now.pid == before.pid && now.started_at == before.started_at
+/// What became of a container that ran before.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    Untouched,
+    /// By itself, or because the agent ended its task: why.
+    Ended(String),
+    /// Stopped, killed, started anew or removed by somebody.
+    Touched,
+}
+
+/// Exit codes of a container that somebody ended: by SIGHUP, SIGINT, SIGQUIT, SIGKILL or SIGTERM.
+const KILLED: [i64; 5] = [129, 130, 131, 137, 143];
+
+/// A container that did what it had to do, or failed at it, was not touched; and the agent stops containers of tasks that
+/// are to end, whoever restarts it. Whatever started anew is another run of it.
+fn fate(before: &Workload, now: Option<&Workload>, stopped: Option<&Task>) -> Fate {
+    let by_its_task = stopped.map(|task| {
+        let id = task.arn.rsplit('/').next().unwrap_or(&task.arn);
+        Fate::Ended(format!("with its task {id}, which the agent stopped"))
+    });
+    let Some(now) = now else { return by_its_task.unwrap_or(Fate::Touched) };
+    if now.started_at != before.started_at {
+        return Fate::Touched;
+    }
+    match now.exit_code {
+        _ if now.running && now.pid == before.pid => Fate::Untouched,
+        _ if now.running => Fate::Touched,
+        Some(code) if !KILLED.contains(&code) => Fate::Ended(format!("exit code {code}")),
+        _ => by_its_task.unwrap_or(Fate::Touched),
+    }
+}
+
+/// Whether the agent tells that the task is stopped, or is to be.
+fn is_stopped(task: &Task) -> bool {
+    task.known_status == "STOPPED" || task.desired_status.as_deref() == Some("STOPPED")
 }
 
 fn container(seen: &Observation) -> Option<&AgentContainer> {

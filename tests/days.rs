@@ -7,7 +7,6 @@ use hostagent::{
         Decision, EndpointSet, Method, Plan, Reason,
         brake::{Brakes, brake},
     },
-    facts::Fact,
     watch::{
         Policy, schedule,
         splay::splay,
@@ -179,7 +178,7 @@ fn endpoints_that_break_agents_stop_after_the_first_few_of_a_thousand() {
         let mut moved = 0;
         for at in splays {
             let value = halt.filter(|since| *since <= at).map(|_| "{}".to_owned());
-            let brakes = Brakes { halt: Fact::Known(value), open: None };
+            let brakes = Brakes { halt: Ok(value), open: None, read_before: true };
             if brake(&brakes, &settings.fleet).is_ok() {
                 moved += 1;
                 halt.get_or_insert(at + deadline_s);

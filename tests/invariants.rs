@@ -122,7 +122,8 @@ proptest! {
                 runs += u32::from(outcome != RecordedOutcome::NotActed);
                 let now = AgentRun { started_at: format!("start {runs}"), ..was.clone() };
                 let agent = (outcome == RecordedOutcome::Verified).then_some(now);
-                done.push((RestartRecord { run_id: String::new(), at, endpoints, repair, outcome, agent }, how == 0, was));
+                let (run_id, outage_s) = (String::new(), None);
+                done.push((RestartRecord { run_id, at, endpoints, repair, outcome, agent, outage_s }, how == 0, was));
             }
         }
         done.retain(|(r, ..)| r.outcome != RecordedOutcome::NotActed);

@@ -148,6 +148,7 @@ fn seen() -> MetricsView {
         endpoints: EndpointSet::default(),
         repair,
         outcome,
+        outage_s: None,
     };
     let history = History {
         instance_id: "i-1".into(),

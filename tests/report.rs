@@ -5,6 +5,7 @@ use hostagent::{
     cli::{args::Cli, config_show::config_show},
     config::{Loaded, Settings, Source, load},
     decide::{EndpointSet, Method, Plan, Reason},
+    progress::ClusterHalt,
     report::{
         AddressView, AgentView, BudgetView, CheckReport, CheckView, ConnectionView, FindingView, Format, Look, Outage,
         PlanReport, Render, RestartReport, ServiceState, ServiceView, Severity, StatusReport, TimeLineView, Verdict,
@@ -173,7 +174,27 @@ fn restart() -> RestartReport {
         before: stale(),
         after: moved(),
         outage: Some(Outage { agent_api_s: Some(0.784), websockets_s: Some(0.81), credential_rules_s: None }),
+        halt: ClusterHalt::Written { parameter: "/hostagent/prod/halt".into() },
         findings: vec![],
+    }
+}
+
+#[test]
+fn what_became_of_the_halt_is_in_every_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let pages = |report: &RestartReport| {
+        [Format::Human, Format::Json, Format::Ssm]
+            .map(|format| render(report, format, Look::PLAIN, &dir.path().join("last.json")))
+    };
+    for page in pages(&restart()) {
+        assert!(page.contains("/hostagent/prod/halt"), "{page}");
+    }
+    let why = "ssm:PutParameter: ThrottlingException\u{1b}[2J".to_owned();
+    for page in pages(&RestartReport { halt: ClusterHalt::NotWritten { why }, ..restart() }) {
+        assert!(page.contains("ThrottlingException") && !page.contains('\u{1b}'), "{page}");
+    }
+    for page in pages(&RestartReport { halt: ClusterHalt::NotNeeded, ..restart() }) {
+        assert!(!page.contains("halted"), "{page}");
     }
 }
 

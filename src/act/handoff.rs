@@ -5,6 +5,7 @@
 use crate::{
     config::Settings,
     facts::{Missing, Systemd},
+    flow::bounds::longest_run_s,
     ports::{Ports, TransientUnit, store},
     progress::{Progress, RunResult},
 };
@@ -14,7 +15,7 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{
     process::{Child, Command},
@@ -64,6 +65,9 @@ pub struct Request {
     /// Finish an interrupted run, and begin no other.
     #[serde(default)]
     pub recover_only: bool,
+    /// See [`Job::own`].
+    #[serde(default)]
+    pub own: bool,
     pub unit: Option<String>,
 }
 
@@ -73,6 +77,9 @@ pub struct Job {
     pub allow_repair: bool,
     /// Finish an interrupted run, and begin no other.
     pub recover_only: bool,
+    /// The service's own: its pause file and its window hold it up to the last moment.
+    #[serde(default)]
+    pub own: bool,
 }
 
 /// A run that was handed off.
@@ -83,15 +90,6 @@ pub struct Handoff {
     pub unit: Option<String>,
     child: Option<Child>,
     command: Vec<String>,
-}
-
-/// The longest a run may take, in seconds: the sum of its bounded waits.
-pub fn longest_run_s(settings: &Settings) -> u64 {
-    crate::flow::longest_confirmation_s(settings)
-        + settings.restart.task_wait_s
-        + 3 * settings.restart.deadline_s
-        + settings.restart.hold_s
-        + 120
 }
 
 /// Starts a worker: `program worker --run-dir DIR`.
@@ -106,7 +104,7 @@ pub async fn hand_off(
 ) -> Result<Handoff, HandoffError> {
     let run_id = store::new_id()?;
     let runs = settings.paths.runtime_dir.join("runs");
-    prune(&runs);
+    prune(&runs, Duration::from_secs(longest_run_s(settings)));
     let dir = runs.join(&run_id);
     fs::create_dir_all(&dir).map_err(|source| HandoffError::RunDir { path: dir.clone(), source })?;
     let command: Vec<String> =
@@ -114,9 +112,9 @@ pub async fn hand_off(
     let command = [vec![program.display().to_string()], command].concat();
     // Only root may ask the system's manager for a unit.
     let unit = (booted && rustix::process::geteuid().is_root()).then(|| format!("hostagent-restart-{run_id}.service"));
-    let Job { allow_repair, recover_only } = job;
+    let Job { allow_repair, recover_only, own } = job;
     let (id, asked) = (run_id.clone(), settings.clone());
-    let request = Request { run_id: id, settings: asked, allow_repair, recover_only, unit: unit.clone() };
+    let request = Request { run_id: id, settings: asked, allow_repair, recover_only, own, unit: unit.clone() };
     store::write(&dir.join("request.json"), &request)?;
     let mut handoff = Handoff { run_id, dir, unit, child: None, command };
     match &handoff.unit {
@@ -251,14 +249,57 @@ impl Tail {
     }
 }
 
-/// Removes all but the newest run directories. What cannot be removed stays.
-fn prune(runs: &Path) {
+/// Removes all but the newest run directories. What cannot be removed stays, and so does a run that may still be at work:
+/// one without a result that is not older than twice the longest a run can take.
+fn prune(runs: &Path, longest_run: Duration) {
     let Ok(entries) = fs::read_dir(runs) else { return };
-    let mut dirs: Vec<_> =
-        entries.flatten().filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path()))).collect();
+    let over = |path: &Path, began: SystemTime| {
+        // A clock that was set back makes it young.
+        let age = began.elapsed().unwrap_or_default();
+        path.join("result.json").exists() || age > longest_run * 2
+    };
+    let mut dirs: Vec<_> = entries
+        .flatten()
+        .filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path())))
+        .filter(|(began, path)| over(path, *began))
+        .collect();
     dirs.sort();
     dirs.reverse();
     for (_, old) in dirs.into_iter().skip(KEPT_RUNS) {
         let _ = fs::remove_dir_all(old);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_may_be_at_work_is_never_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (hour, now) = (Duration::from_secs(3_600), SystemTime::now());
+        let run = |name: &str, age: Duration, result: bool| {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).unwrap();
+            if result {
+                fs::write(path.join("result.json"), "{}").unwrap();
+            }
+            File::open(&path).unwrap().set_modified(now - age).unwrap();
+        };
+        for n in 0..30_u32 {
+            run(&format!("done-{n:02}"), Duration::from_secs(60) * n, true);
+        }
+        // Older than all of them, and with clocks that were set.
+        run("live", hour - Duration::from_secs(10), false);
+        run("dead", 3 * hour, false);
+        run("from-the-future", Duration::ZERO, false);
+        File::open(dir.path().join("from-the-future")).unwrap().set_modified(now + hour).unwrap();
+        prune(dir.path(), hour);
+        let mut left: Vec<String> =
+            fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        let mut wanted: Vec<String> = (0..20).map(|n| format!("done-{n:02}")).collect();
+        wanted.extend(["from-the-future".to_owned(), "live".to_owned()]);
+        assert_eq!(left, wanted);
     }
 }

@@ -7,18 +7,31 @@ use crate::{
     config::Settings,
     decide::{Method, Permit},
     facts::Missing,
-    ports::Ports,
+    ports::{Acted, Ports, Undone},
 };
 
 /// Why the agent could not be restarted or started.
 #[derive(Debug, thiserror::Error)]
 pub enum ActError {
+    /// The request did not get through: nothing was done.
     #[error("{0}")]
-    Asked(Missing),
+    NotTaken(Missing),
+    /// The request was made, and what came of it is not known.
+    #[error("{0}")]
+    Unclear(Missing),
     #[error("the permit is too old: the host was last looked at more than a minute ago, and nothing was touched")]
     Stale,
     #[error("the job of {unit} ended as {result}: journalctl -u {unit}")]
     Job { unit: String, result: String },
+}
+
+impl From<Undone> for ActError {
+    fn from(undone: Undone) -> Self {
+        match undone {
+            Undone::NotTaken(missing) => ActError::NotTaken(missing),
+            Undone::Unclear(missing) => ActError::Unclear(missing),
+        }
+    }
 }
 
 /// Does what was permitted, once.
@@ -34,9 +47,9 @@ pub async fn execute(ports: &Ports, permit: Permit) -> Result<(), ActError> {
             job(unit, ports.init.start_unit(unit).await)
         }
         Method::DockerRestart { container_id, stop_timeout_s } => {
-            ports.engine.restart(container_id, *stop_timeout_s).await.map_err(ActError::Asked)
+            Ok(ports.engine.restart(container_id, *stop_timeout_s).await?)
         }
-        Method::DockerStart { container_id } => ports.engine.start(container_id).await.map_err(ActError::Asked),
+        Method::DockerStart { container_id } => Ok(ports.engine.start(container_id).await?),
     }
 }
 
@@ -54,7 +67,7 @@ pub async fn start_again(ports: &Ports, settings: &Settings, method: &Method) ->
                 Ok(Some(container)) => container.id,
                 _ => container_id.clone(),
             };
-            ports.engine.start(&id).await.map_err(ActError::Asked)
+            Ok(ports.engine.start(&id).await?)
         }
     }
 }
@@ -72,8 +85,8 @@ pub fn what_to_type(method: &Method) -> String {
     }
 }
 
-fn job(unit: &str, result: Result<String, Missing>) -> Result<(), ActError> {
-    match result.map_err(ActError::Asked)?.as_str() {
+fn job(unit: &str, result: Acted<String>) -> Result<(), ActError> {
+    match result?.as_str() {
         "done" => Ok(()),
         other => Err(ActError::Job { unit: unit.to_owned(), result: other.to_owned() }),
     }

@@ -4,6 +4,7 @@
 //! at work on the restart. While the agent is away little more is done than to knock at its introspection port.
 
 use crate::{
+    assess,
     catalog::Service,
     config::Settings,
     decide::EndpointSet,
@@ -34,14 +35,15 @@ pub struct Sampler {
 impl Sampler {
     /// Begins to look. Start it before acting: what is gone already counts from the first look.
     ///
-    /// `before` is the host as it was last seen: while two of the connections the agent held then stand, its
-    /// websockets count as up.
+    /// `before` is the host as it was last seen: while as many of the connections the agent held then stand as it needs
+    /// websockets, these count as up.
     pub fn start(ports: &Ports, settings: &Settings, endpoints: &EndpointSet, before: &Observation) -> Self {
         let (answers, answering) = watch::channel(true);
         let websockets = Websockets {
             ports: ports.clone(),
             container: settings.agent.container.clone(),
             endpoints: endpoints.clone(),
+            wanted: assess::websockets(before),
             before: before.sockets.known().cloned().unwrap_or_default(),
             answering: answering.clone(),
             pid: agent_pid(before),
@@ -113,11 +115,12 @@ impl Look for Agent {
     }
 }
 
-/// The agent's two websockets.
+/// The agent's websockets.
 struct Websockets {
     ports: Ports,
     container: String,
     endpoints: EndpointSet,
+    wanted: &'static [Service],
     before: Vec<Socket>,
     answering: watch::Receiver<bool>,
     /// The agent's process as far as it is known, so that the engine is not asked for it at each look.
@@ -125,15 +128,15 @@ struct Websockets {
 }
 
 impl Look for Websockets {
-    /// Whether two of the former connections still stand, or one each to an ecs-agent and an ecs-telemetry endpoint.
+    /// Whether enough of the former connections still stand, or one to an endpoint of each wanted service.
     async fn look(&mut self) -> Option<bool> {
         let Some(sockets) = self.sockets().await else { return Some(false) };
-        if sockets.iter().filter(|socket| self.before.contains(socket)).count() >= 2 {
+        if sockets.iter().filter(|socket| self.before.contains(socket)).count() >= self.wanted.len() {
             return Some(true);
         }
         let on =
             |service: Service| sockets.iter().any(|socket| self.endpoints.0.contains(&(service, socket.peer.ip())));
-        Some(on(Service::EcsAgent) && on(Service::EcsTelemetry))
+        Some(self.wanted.iter().all(|service| on(*service)))
     }
 
     async fn reason(&mut self) {

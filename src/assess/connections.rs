@@ -6,7 +6,7 @@ use super::services::ServiceReport;
 use super::targets::{Target, Targets};
 use crate::catalog::Service;
 use crate::config::Settings;
-use crate::facts::{Observation, Presence, Setting, Socket};
+use crate::facts::{AgentContainer, Observation, Presence, Setting, Socket};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -122,9 +122,15 @@ fn introspection_port(url: &str) -> u16 {
 
 /// The websockets the agent keeps: ACS always, TCS unless its metrics and health reports are both off.
 pub fn websockets(observation: &Observation) -> &'static [Service] {
-    let Some(Presence::Container(container)) = observation.agent.presence.known() else {
-        return &[Service::EcsAgent, Service::EcsTelemetry];
-    };
+    match observation.agent.presence.known() {
+        Some(Presence::Container(container)) => websockets_of(Some(container)),
+        _ => websockets_of(None),
+    }
+}
+
+/// As [`websockets`], by the agent's container; `None` where it has none, or it is not known.
+pub fn websockets_of(container: Option<&AgentContainer>) -> &'static [Service] {
+    let Some(container) = container else { return &[Service::EcsAgent, Service::EcsTelemetry] };
     let off = |setting: Setting| setting.boolean(&container.env) == Some(true);
     if off(Setting::DisableMetrics) && off(Setting::DisableHealthCheck) {
         &[Service::EcsAgent]

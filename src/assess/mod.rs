@@ -10,7 +10,7 @@ mod rules;
 mod services;
 mod targets;
 
-pub use connections::{Connection, Need, websockets};
+pub use connections::{Connection, Need, websockets, websockets_of};
 pub use converge::Convergence;
 pub use ownership::{Condition, Ownership, state_name};
 pub use path::{Absence, NamePath, Path, PathMap};

@@ -40,7 +40,7 @@ pub async fn restart(cli: &Cli, args: &RestartArgs) -> Result<u8> {
         Fact::Unknown(missing) => anyhow::bail!("cannot tell how to start the worker: {missing}"),
     };
     let program = std::env::current_exe().context("cannot tell where hostagent itself is")?;
-    let job = Job { allow_repair: args.repair, recover_only: false };
+    let job = Job { allow_repair: args.repair, ..Job::default() };
     let handoff = handoff::hand_off(&ports, &settings, &program, job, booted).await?;
     let tell = |progress: Progress| cli.steps.step(&progress);
     match handoff.follow(&ports, &settings, tell).await {
@@ -69,6 +69,7 @@ async fn dry_run(cli: &Cli, ports: &Ports, settings: &Settings, args: &RestartAr
         told: Some(&told),
         allow_repair: args.repair,
         recover_only: false,
+        own: false,
         dry_run: true,
     };
     let result = flow::restart(&run).await;

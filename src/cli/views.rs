@@ -7,7 +7,7 @@ use crate::{
     decide::{self, Decision, Reason, exit},
     facts::{Fact, Observation, Presence},
     flow::Check,
-    progress::{self, RunResult},
+    progress::{self, ClusterHalt, RunResult},
     report::{
         AddressView, AgentView, CheckReport, CheckView, ConnectionView, FindingView, Outage, PlanReport, RestartReport,
         ServiceView, Severity, Verdict, Word, headline, plan_steps, reach_words,
@@ -57,6 +57,7 @@ pub fn not_begun(seen: &Check) -> RestartReport {
         before: connections(&seen.assessment),
         after: Vec::new(),
         outage: None,
+        halt: ClusterHalt::NotNeeded,
         findings: findings(&seen.assessment, &seen.decision),
     }
 }
@@ -83,6 +84,7 @@ pub fn ended(result: &RunResult, settings: &Settings) -> RestartReport {
         before,
         after,
         outage: result.outage.as_ref().map(outage),
+        halt: result.halt.clone(),
         findings: result.recovered.iter().map(|text| note("interrupted-restart", text)).collect(),
     }
 }
@@ -107,6 +109,7 @@ pub fn lost(why: &str) -> RestartReport {
         before: Vec::new(),
         after: Vec::new(),
         outage: None,
+        halt: ClusterHalt::NotNeeded,
         findings: Vec::new(),
     }
 }
@@ -129,12 +132,16 @@ fn acted(result: &RunResult, after: &[ConnectionView]) -> Verdict {
             format!("{on} of the agent's {} connections are on endpoint addresses{away}", after.len())
         }
     };
-    let alarms = result.alarms.iter().map(|alarm| Reason {
-        rule: "not-verified".into(),
-        text: alarm.clone(),
-        remedy: String::new(),
-    });
-    Verdict { verdict: word, exit_code: result.exit_code, headline, reasons: alarms.collect() }
+    let alarms = result.alarms.iter().map(|alarm| Reason::new("not-verified", alarm, ""));
+    let not_halted = match &result.halt {
+        ClusterHalt::NotWritten { why } => {
+            let text = format!("the cluster is not halted, and others may follow: {why}");
+            Some(Reason::new("cluster-not-halted", text, "hostagent fleet stop --cluster NAME"))
+        }
+        ClusterHalt::Written { .. } | ClusterHalt::NotNeeded => None,
+    };
+    let reasons = alarms.chain(not_halted).collect();
+    Verdict { verdict: word, exit_code: result.exit_code, headline, reasons }
 }
 
 fn outage(outage: &progress::Outage) -> Outage {

@@ -17,7 +17,7 @@ pub async fn worker(args: &WorkerArgs) -> Result<u8> {
     // process group does not kill us. In a unit of our own we lead a session already, and this fails harmlessly.
     let _ = rustix::process::setsid();
     let request = args.run_dir.join("request.json");
-    let Request { run_id, settings, allow_repair, recover_only, unit } =
+    let Request { run_id, settings, allow_repair, recover_only, own, unit } =
         store::read(&request)?.with_context(|| format!("{} is not there; run hostagent restart", request.display()))?;
     let result = args.run_dir.join("result.json");
     // Started again after the result was written: there is nothing left to do.
@@ -33,6 +33,7 @@ pub async fn worker(args: &WorkerArgs) -> Result<u8> {
         told: None,
         allow_repair,
         recover_only,
+        own,
         dry_run: false,
     };
     run.tell(Event::Started { run_id: run.run_id.clone(), unit });

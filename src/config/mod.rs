@@ -105,6 +105,14 @@ pub struct RestartSettings {
     pub cool_down_s: u64,
 }
 
+impl RestartSettings {
+    /// How long a job of the agent's unit may take until it is given up, in seconds: the agent is stopped (30 s at most,
+    /// then systemd kills) and started.
+    pub fn job_s(&self) -> u64 {
+        self.deadline_s.max(60)
+    }
+}
+
 /// What the service does once the endpoints are ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -123,7 +131,7 @@ pub enum OnReady {
 pub enum Brake {
     /// A brake that cannot be read holds the host.
     Required,
-    /// One that cannot be read is told and passed over; one that is set always holds.
+    /// A halt that may not be read is told and passed over; one that is set always holds.
     IfAvailable,
     Off,
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Restarts made on this instance, oldest first.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     /// Another instance ID (a new host from the same image) starts with a clean history.
     pub instance_id: String,
@@ -22,7 +22,7 @@ impl History {
 }
 
 /// One restart, written before it is carried out and completed afterwards.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RestartRecord {
     pub run_id: String,
     pub at: Timestamp,
@@ -32,6 +32,9 @@ pub struct RestartRecord {
     /// The agent that was proved; `None` where none was, and in records of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentRun>,
+    /// How long the agent was away, in seconds; `None` where that was not measured, or by an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outage_s: Option<f64>,
 }
 
 /// One run of the agent, told from every other.

@@ -62,6 +62,39 @@ impl Method {
     pub fn moves(&self) -> bool {
         matches!(self, Method::RestartUnit { .. } | Method::DockerRestart { .. })
     }
+
+    /// What carrying it out takes, in order: what a run goes through, and what `hostagent plan` shows.
+    pub fn steps(&self) -> Vec<Step> {
+        let preparing: &[Step] = match self.moves() {
+            // Confirming and waiting for tasks may take minutes, so the brakes are looked at once more at the end.
+            true => &[Step::Lock, Step::Brakes, Step::Confirm, Step::Settle, Step::Permit, Step::Brakes],
+            // Nothing that works is interrupted by a start: there is no endpoint to wait for, and no brake to ask.
+            false => &[Step::Lock, Step::Settle, Step::Permit],
+        };
+        [preparing, &[Step::Write, Step::Act, Step::Back, Step::Verify]].concat()
+    }
+}
+
+/// A step of a restart or repair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// One at a time on this host.
+    Lock,
+    /// Whatever may hold this host back, looked at.
+    Brakes,
+    /// Several agreeing look-ups, over more than one TTL.
+    Confirm,
+    /// Tasks between two states are waited for.
+    Settle,
+    /// The host is looked at once more, and all is judged anew.
+    Permit,
+    /// Intent and count, on disk.
+    Write,
+    /// The one request that touches the agent.
+    Act,
+    /// The agent is waited for, and started again where it stays away.
+    Back,
+    Verify,
 }
 
 /// A restart or a repair, ready to be carried out.

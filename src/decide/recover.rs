@@ -159,6 +159,36 @@ pub enum Recovery {
     Unclear { why: String },
 }
 
+/// A restart is over after this time, whoever was killed in the middle of it; in seconds.
+pub const OLD_S: i64 = 3_600;
+
+/// Why what is seen of the host now need not come from the restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Late {
+    /// A boot stops and starts everything.
+    Rebooted,
+    /// Tasks came and went, and people were at work.
+    LongAgo,
+}
+
+impl Late {
+    pub fn words(self) -> &'static str {
+        match self {
+            Late::Rebooted => "the host was rebooted meanwhile",
+            Late::LongAgo => "the restart was long ago",
+        }
+    }
+}
+
+/// Whether an intent is found too late to compare the host with what it was before.
+pub fn late(intent: &Intent, boot_id: &Fact<String>, now: Timestamp) -> Option<Late> {
+    if boot_id.known().is_some_and(|id| *id != intent.boot_id) {
+        return Some(Late::Rebooted);
+    }
+    (now.duration_since(intent.at) > SignedDuration::from_secs(OLD_S)).then_some(Late::LongAgo)
+}
+
 /// Tells what became of `intent`.
 pub fn recover(intent: &Intent, seen: &Seen, now: Timestamp) -> Recovery {
     if intent.phase == Phase::Begun {

@@ -1,8 +1,29 @@
 //! Facts about a fleet, as SSM and ECS tell them.
 
+use super::Missing;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
+
+/// Why a question to AWS has no useful answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum AwsTrouble {
+    /// AWS said no: there is no permission, or it does not take what was asked. Asking again changes nothing.
+    #[error("{0}")]
+    Refused(Missing),
+    /// No answer, too many questions, no valid credentials: another time it may be answered.
+    #[error("{0}")]
+    NoAnswer(Missing),
+}
+
+impl From<AwsTrouble> for Missing {
+    fn from(trouble: AwsTrouble) -> Self {
+        match trouble {
+            AwsTrouble::Refused(missing) | AwsTrouble::NoAnswer(missing) => missing,
+        }
+    }
+}
 
 /// Which hosts are meant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

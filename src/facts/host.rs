@@ -75,4 +75,7 @@ pub struct Workload {
     pub pid: u32,
     pub started_at: String,
     pub running: bool,
+    /// The exit code of one that has exited; `None` for any other, and in the words of an older version.
+    #[serde(default)]
+    pub exit_code: Option<i64>,
 }

@@ -1,10 +1,12 @@
 //! The agreeing look-ups before a restart, and the wait for tasks to settle.
 
-use super::Run;
+use super::{
+    Run,
+    bounds::{TASKS_EVERY, longest_confirmation_s},
+};
 use crate::{
     assess,
     catalog::{CONTROL_PLANE, Service},
-    config::Settings,
     decide::{self, Policy, Round},
     facts::{Fact, NameFact, Observation, Task},
     observe,
@@ -12,17 +14,6 @@ use crate::{
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
-
-/// Between two looks at the tasks.
-const TASKS_EVERY: Duration = Duration::from_secs(1);
-
-/// The longest a confirmation may take, in seconds.
-pub fn longest_confirmation_s(settings: &Settings) -> u64 {
-    let look = 4 * (settings.network.dns_timeout_ms + settings.network.probe_timeout_ms) / 1000 + 2;
-    let policy = Policy::new(settings, false);
-    // One more than asked for: the first answers may have had almost nothing left of their TTL.
-    decide::longest_s(&policy) + (u64::from(decide::samples(&policy)) + 1) * look
-}
 
 /// Looks the control plane's names up until as many answers as configured agree, each asked for when the one before
 /// has gone from every cache, over more than one TTL; connects to every address each time. Ends early at the first that

@@ -2,13 +2,14 @@
 //!
 //! [`check`] stops after decide; [`restart`] goes through, in the worker that the command handed off to.
 
+pub mod bounds;
 mod brakes;
 mod confirm;
+mod finish;
 mod recover;
 mod restart;
 
 pub use brakes::read as read_brakes;
-pub use confirm::longest_confirmation_s;
 pub use restart::restart;
 
 use crate::{
@@ -48,6 +49,15 @@ pub struct SavedIntent {
     pub record: decide::RestartRecord,
 }
 
+impl SavedIntent {
+    /// The instances it was written on and is found on, where these are two: it came with an image of the first. What is
+    /// not known of either is taken for this one's.
+    fn of_another<'a>(&'a self, seen: &'a Observation) -> Option<(&'a str, &'a str)> {
+        let (theirs, ours) = (self.before.instance.known()?, seen.instance.known()?);
+        (theirs.instance_id != ours.instance_id).then_some((&theirs.instance_id, &ours.instance_id))
+    }
+}
+
 /// The files of the state and run-time directories.
 pub struct Files<'a>(pub &'a Settings);
 
@@ -75,12 +85,14 @@ pub async fn check(ports: &Ports, settings: &Settings, needs: &[Requirement], al
     wanted.dedup();
     let (observation, assessment) = look(ports, settings, wanted).await;
     let decision = decide_here(&assessment, &observation, settings, allow_repair);
-    Check { observation, assessment, decision, unfinished: unfinished(settings) }
+    let unfinished = unfinished(settings, &observation);
+    Check { observation, assessment, decision, unfinished }
 }
 
 /// What an intent on disk says: a restart is under way, or was interrupted.
-fn unfinished(settings: &Settings) -> Option<String> {
+fn unfinished(settings: &Settings, seen: &Observation) -> Option<String> {
     match store::read::<SavedIntent>(&Files(settings).intent()) {
+        Ok(Some(saved)) if saved.of_another(seen).is_some() => None,
         Ok(saved) => saved.map(|saved| {
             let SavedIntent { intent, .. } = saved;
             format!(
@@ -165,6 +177,8 @@ pub struct Run<'a> {
     pub allow_repair: bool,
     /// Finish an interrupted run, and begin no other.
     pub recover_only: bool,
+    /// The service's own, which its pause file and its window hold.
+    pub own: bool,
     /// Stop where the agent would be touched.
     pub dry_run: bool,
 }

@@ -1,6 +1,6 @@
 //! What an interrupted run left behind: proved untouched, or finished.
 
-use super::{Run, SavedIntent, restart};
+use super::{Run, SavedIntent, bounds::JOB_EVERY, finish};
 use crate::{
     act,
     decide::{
@@ -12,11 +12,7 @@ use crate::{
     ports::store,
     progress::{Event, RunResult},
 };
-use std::time::Duration;
 use tokio::time::{Instant, sleep};
-
-/// Between two looks at a job under way.
-const JOB_EVERY: Duration = Duration::from_millis(250);
 
 pub(super) enum Recovered {
     /// There was no interrupted run.
@@ -35,11 +31,15 @@ pub(super) async fn recover(run: &Run<'_>) -> Recovered {
         Err(error) => return stuck(run, format!("the intent of an interrupted restart cannot be read: {error}")),
     };
     let boot_id: Fact<String> = store::boot_id().map_err(Missing::from).into();
+    let late = judge::late(&saved.intent, &boot_id, jiff::Timestamp::now());
     let interrupted = saved.intent.run_id.clone();
     let began = Instant::now();
     let found = loop {
         // No names: they say nothing of what was done to the agent.
         let seen = observe::look(run.ports, run.settings, &Ask::default()).await;
+        if let Some((theirs, ours)) = saved.of_another(&seen) {
+            return drop_it(run, &saved, theirs, ours);
+        }
         let seen = Seen::of(&seen, &saved.intent.method, boot_id.clone());
         let found = judge::recover(&saved.intent, &seen, jiff::Timestamp::now());
         let waited = began.elapsed().as_secs();
@@ -55,26 +55,37 @@ pub(super) async fn recover(run: &Run<'_>) -> Recovered {
     match found {
         Recovery::NotActed => {
             let text = say("it had not touched the agent");
-            match restart::complete(run, &saved, RecordedOutcome::NotActed, None) {
+            match finish::complete(run, &saved, RecordedOutcome::NotActed, None, None) {
                 Ok(()) => Recovered::GoOn(text),
                 Err(error) => stuck(run, format!("the record of an interrupted restart cannot be completed: {error}")),
             }
         }
         Recovery::ActedUp => {
-            let text = say("the agent was restarted and is up; verifying");
-            let result = restart::finish(run, saved, None, None).await;
+            let since = late.map(|late| format!(" ({})", late.words())).unwrap_or_default();
+            let text = say(&format!("the agent was restarted and is up{since}; verifying"));
+            let result = finish::finish(run, saved, None, None, late).await;
             Recovered::Ended(Box::new(RunResult { recovered: Some(text), ..result }))
         }
         Recovery::ActedDown | Recovery::InProgress => {
             let text = say("the agent is down; starting it");
             let trouble = act::start_again(run.ports, run.settings, &saved.plan.method).await.err();
-            let result = restart::finish(run, saved, trouble.map(|e| e.to_string()), None).await;
+            let result = finish::finish(run, saved, trouble.map(|e| e.to_string()), None, late).await;
             Recovered::Ended(Box::new(RunResult { recovered: Some(text), ..result }))
         }
         Recovery::Unclear { why } => stuck(
             run,
             format!("a restart begun at {} was interrupted, and how far it came is not clear: {why}", saved.intent.at),
         ),
+    }
+}
+
+/// Forgets what another instance was doing when an image was made of it: its agent is not this one.
+fn drop_it(run: &Run<'_>, saved: &SavedIntent, theirs: &str, ours: &str) -> Recovered {
+    let text = format!("it was of another instance, {theirs}, and came with the image of {ours}; dropped");
+    run.tell(Event::Recovering { run_id: saved.intent.run_id.clone(), text: text.clone() });
+    match store::remove(&run.files().intent()) {
+        Ok(()) => Recovered::GoOn(format!("run {} was interrupted: {text}", saved.intent.run_id)),
+        Err(error) => stuck(run, format!("the intent of another instance, {theirs}, cannot be removed: {error}")),
     }
 }
 

@@ -1,37 +1,31 @@
 //! The run of a restart or repair, from the lock to the proof.
 
 use super::{
-    Run, SavedIntent, brakes, confirm, decide_here, history,
+    Run, SavedIntent, bounds, brakes, confirm, decide_here,
+    finish::{complete, finish},
+    history,
     recover::{self, Recovered},
     unreadable,
 };
 use crate::{
     act::{self, ActError, outage::Sampler},
-    catalog::Service,
     decide::{
-        self, AgentRun, Ask, Decision, Method, Permit, Policy, Reason, RecordedOutcome, RestartRecord, exit,
+        self, Ask, Decision, Permit, Plan, Policy, Reason, RecordedOutcome, RestartRecord, Round, Step,
         recover::{Identity, Intent, Phase},
     },
     events,
-    facts::{ContainerState, Observation, Systemd},
+    facts::Observation,
     ports::store::{self, Lock, StoreError},
-    progress::{Event, Outage, RunResult},
-    verify,
+    progress::{ClusterHalt, Event, RunResult},
 };
-use std::time::Duration;
-use tokio::time::{Instant, sleep};
 
-/// Between two looks at an agent that is coming back.
-const BACK_EVERY: Duration = Duration::from_millis(50);
 /// Records kept; at the default budget of two a day the oldest is weeks old.
 const KEPT_RECORDS: usize = 100;
-/// Starts after the one that was asked for, when the agent does not come back.
-const STARTS_AGAIN: u32 = 2;
 
 /// Runs to the end and tells what it came to. Never leaves the agent down without saying so in the alarms.
 pub async fn restart(run: &Run<'_>) -> RunResult {
     // Held to the end of the function, released by the kernel if we are killed.
-    let _lock = match Lock::take(&run.files().lock()) {
+    let _lock = match Lock::take_within(&run.files().lock(), bounds::LOCK).await {
         Ok(Some(lock)) => lock,
         Ok(None) => return run.ended(Decision::Spent { reasons: vec![under_way()] }, None),
         Err(error) => return run.ended(cannot_write(&error), None),
@@ -61,35 +55,46 @@ async fn move_over(run: &Run<'_>) -> RunResult {
         Decision::Repair { plan } if run.allow_repair => plan,
         _ => return run.ended(decision, Some(first)),
     };
-    // Nothing that works is interrupted by a start: there is no endpoint to wait for, and no brake to ask.
-    let rounds = if plan.method.moves() { confirm::confirm(run, &first).await } else { Vec::new() };
-    confirm::settle(run).await;
-    if plan.method.moves()
-        && let Err(decision) = brakes::held(run, &first).await
-    {
-        return run.ended(decision, Some(first));
-    }
-    let (fresh, _) = run.look().await;
-    let permit = match history(run.settings) {
-        Err(error) => Err(Decision::Unknown { reasons: vec![unreadable(&error)] }),
-        Ok(history) => {
-            let policy = Policy::new(run.settings, run.allow_repair);
-            decide::permit(&Ask {
-                plan,
-                rounds: &rounds,
-                fresh: &fresh,
-                history: &history,
-                settings: run.settings,
-                policy: &policy,
-                now: jiff::Timestamp::now(),
-            })
+    let (mut rounds, mut seen, mut permitted) = (Vec::new(), first, None);
+    for step in plan.method.steps() {
+        match step {
+            // Held since before the host was looked at.
+            Step::Lock => {}
+            Step::Brakes => {
+                if let Err(decision) = brakes::held(run, &seen).await {
+                    return run.ended(decision, Some(seen));
+                }
+            }
+            Step::Confirm => rounds = confirm::confirm(run, &seen).await,
+            Step::Settle => confirm::settle(run).await,
+            Step::Permit => {
+                (seen, _) = run.look().await;
+                match permit(run, plan, &rounds, &seen) {
+                    Ok(permit) => permitted = Some(permit),
+                    Err(decision) => return run.ended(decision, Some(seen)),
+                }
+            }
+            Step::Write | Step::Act | Step::Back | Step::Verify => break,
         }
-    };
-    match permit {
-        Err(decision) => run.ended(decision, Some(fresh)),
-        Ok(_) if run.dry_run => run.ended(decision, Some(fresh)),
-        Ok(permit) => carry_out(run, permit).await,
     }
+    match permitted {
+        Some(permit) if !run.dry_run => carry_out(run, permit).await,
+        _ => run.ended(decision, Some(seen)),
+    }
+}
+
+fn permit(run: &Run<'_>, plan: &Plan, rounds: &[Round], fresh: &Observation) -> Result<Permit, Decision> {
+    let history = history(run.settings).map_err(|error| Decision::Unknown { reasons: vec![unreadable(&error)] })?;
+    let policy = Policy::new(run.settings, run.allow_repair);
+    decide::permit(&Ask {
+        plan,
+        rounds,
+        fresh,
+        history: &history,
+        settings: run.settings,
+        policy: &policy,
+        now: jiff::Timestamp::now(),
+    })
 }
 
 fn under_way() -> Reason {
@@ -109,7 +114,7 @@ fn cannot_write(error: &StoreError) -> Decision {
     Decision::Refuse { reasons: vec![reason] }
 }
 
-/// Writes down what is about to be done, then does it.
+/// The steps from [`Step::Write`] on: writes down what is about to be done, does it, proves it.
 async fn carry_out(run: &Run<'_>, permit: Permit) -> RunResult {
     let (plan, before) = (permit.plan().clone(), permit.before().clone());
     let mut saved = match begin(run, &permit) {
@@ -137,18 +142,23 @@ async fn carry_out(run: &Run<'_>, permit: Permit) -> RunResult {
             let reason = Reason::new("permit-stale", error.to_string(), "run this again");
             return not_acted(run, &saved, Decision::Unknown { reasons: vec![reason] });
         }
+        Err(ActError::NotTaken(missing)) => {
+            let text = format!("the request was not taken, and nothing was touched: {missing}");
+            let reason = Reason::new("not-taken", text, "see to that, then run this again; it does not count");
+            return not_acted(run, &saved, Decision::Refuse { reasons: vec![reason] });
+        }
         Err(error) => Some(error.to_string()),
     };
     if let Err(error) = saved.enter(run, Phase::Acted) {
         // Recovery can tell from the agent itself; the proof goes on.
         tracing::warn!(%error, "the restart was made and could not be noted");
     }
-    finish(run, saved, trouble, Some(sampler)).await
+    finish(run, saved, trouble, Some(sampler), None).await
 }
 
 /// Strikes what was written down for an act that did not come to pass. What cannot be struck, recovery will.
 fn not_acted(run: &Run<'_>, saved: &SavedIntent, decision: Decision) -> RunResult {
-    if let Err(error) = complete(run, saved, RecordedOutcome::NotActed, None) {
+    if let Err(error) = complete(run, saved, RecordedOutcome::NotActed, None, None) {
         tracing::warn!(%error, "nothing was touched, and the record of it stands");
     }
     run.ended(decision, Some(saved.before.clone()))
@@ -165,6 +175,7 @@ fn begin(run: &Run<'_>, permit: &Permit) -> Result<SavedIntent, Decision> {
         repair: permit.repair(),
         outcome: RecordedOutcome::Begun,
         agent: None,
+        outage_s: None,
     };
     let intent = Intent {
         run_id: run.run_id.clone(),
@@ -200,217 +211,12 @@ fn count(run: &Run<'_>, record: RestartRecord, before: &Observation) -> Result<(
     store::write(&run.files().history(), &history)
 }
 
-/// From "the restart was asked for" to the proof: waits for the agent, starts it again if it stays away, verifies,
-/// completes the record. Also the second half of a recovery, then without a sampler.
-pub(super) async fn finish(
-    run: &Run<'_>,
-    saved: SavedIntent,
-    trouble: Option<String>,
-    sampler: Option<Sampler>,
-) -> RunResult {
-    let plan = &saved.plan;
-    let began = Instant::now();
-    let mut alarms: Vec<String> = Vec::new();
-    let mut back = wait_until_back(run, &saved, trouble.is_some()).await;
-    let mut why = trouble.unwrap_or_else(|| format!("it is not back after {} s", plan.deadline_s));
-    // Before it is mended, which takes time in which others would act.
-    let mut halted = back != Back::Connected && !saved.record.repair;
-    if halted {
-        brakes::halt(run, &saved.before, &format!("the ECS agent of this host was restarted and {why}")).await;
-    }
-    for attempt in 1..=STARTS_AGAIN {
-        if back != Back::Down {
-            break;
-        }
-        run.tell(Event::StartingAgain { attempt, of: STARTS_AGAIN, why: why.clone() });
-        if let Err(error) = act::start_again(run.ports, run.settings, &plan.method).await {
-            alarms.push(error.to_string());
-        }
-        back = wait_until_back(run, &saved, false).await;
-        why = format!("it is still not back after {} s", plan.deadline_s);
-    }
-    match back {
-        Back::Connected => run.tell(Event::Back { after_s: began.elapsed().as_secs_f64() }),
-        Back::UpOnly => alarms.push(format!(
-            "the agent is up and did not open both websockets to endpoint addresses within {} s",
-            plan.deadline_s
-        )),
-        Back::Down => alarms.insert(
-            0,
-            format!(
-                "THE AGENT IS DOWN: started {} times, {why}. {}",
-                STARTS_AGAIN + 1,
-                act::what_to_type(&plan.method)
-            ),
-        ),
-    }
-    let outage = match sampler {
-        Some(sampler) => sampler.finish().await,
-        None => Outage::default(),
-    };
-    let (after, _) = run.look().await;
-    let hold = run.settings.restart.hold_s;
-    let later = if back == Back::Connected {
-        run.tell(Event::Holding { seconds: hold });
-        sleep(Duration::from_secs(hold)).await;
-        run.look().await.0
-    } else {
-        after.clone()
-    };
-    let rebooted = store::boot_id().is_ok_and(|id| id != saved.intent.boot_id);
-    let compare = if rebooted { verify::verify_over_reboot } else { verify::verify };
-    let outcome = compare(&saved.before, &after, &later, run.settings);
-    let ok = outcome.verified && back == Back::Connected;
-    run.tell(Event::Verified { ok });
-    announce(run, &saved, &outcome, &outage, back, ok);
-    halted |= ok || saved.record.repair;
-    if !halted {
-        let failed: Vec<&str> =
-            outcome.checks.iter().filter(|c| c.ok != Some(true)).map(|check| check.name.as_str()).collect();
-        brakes::halt(
-            run,
-            &saved.before,
-            &format!("the restart of its ECS agent is not verified: {}", failed.join(", ")),
-        )
-        .await;
-    }
-    let (end, proved) = match ok {
-        true => (RecordedOutcome::Verified, AgentRun::of(&later)),
-        false => (RecordedOutcome::NotVerified, None),
-    };
-    if let Err(error) = complete(run, &saved, end, proved) {
-        alarms.push(format!("the restart was made and its record could not be completed: {error}"));
-    }
-    let plan = saved.plan;
-    RunResult {
-        run_id: run.run_id.clone(),
-        decision: if saved.record.repair { Decision::Repair { plan } } else { Decision::Restart { plan } },
-        acted: true,
-        recovered: None,
-        before: Some(saved.before),
-        after: Some(later),
-        outcome: Some(outcome),
-        outage: Some(outage),
-        alarms,
-        exit_code: if ok { exit::SETTLED } else { exit::BROKEN },
-    }
-}
-
-/// Tells the journal how the restart ended.
-fn announce(run: &Run<'_>, saved: &SavedIntent, outcome: &verify::Outcome, outage: &Outage, back: Back, ok: bool) {
-    let seconds = |s: Option<f64>| s.map_or_else(|| "unknown".to_owned(), |s| format!("{s:.2}"));
-    let (agent, websockets) = (seconds(outage.agent_s), seconds(outage.websockets_s));
-    let container = &run.settings.agent.container;
-    let (run, endpoints) = (&run.run_id, &saved.plan.endpoints);
-    if back == Back::Down {
-        tracing::error!(event = events::AGENT_DOWN.name, %run, "THE ECS AGENT IS DOWN after it was restarted");
-    }
-    let known = match (ok, saved.record.repair) {
-        (true, true) => events::REPAIRED,
-        (true, false) => events::RESTART_VERIFIED,
-        (false, _) => {
-            let failed = outcome.checks.iter().filter(|c| c.ok != Some(true));
-            let mut failed: Vec<String> = failed.map(|c| format!("{}: {}", c.name, c.text)).collect();
-            if failed.is_empty() {
-                failed.push("it was not back in time".into());
-            }
-            let failed = failed.join("; ");
-            let event = events::RESTART_NOT_VERIFIED.name;
-            tracing::error!(event, %run, %endpoints, %failed, "the restart of the ECS agent could not be verified");
-            return;
-        }
-    };
-    tracing::info!(
-        event = known.name,
-        %run,
-        %endpoints,
-        %container,
-        outage = agent,
-        agent_outage_s = agent,
-        websockets_outage_s = websockets,
-        "{}",
-        known.subject
-    );
-}
-
-/// Completes the record and forgets the intent, in this order: a kill in between only verifies twice. `agent` is the
-/// one that was proved.
-pub(super) fn complete(
-    run: &Run<'_>,
-    saved: &SavedIntent,
-    outcome: RecordedOutcome,
-    agent: Option<AgentRun>,
-) -> Result<(), StoreError> {
-    let mut history = history(run.settings)?;
-    // The newest: a run that was interrupted untouched and began again has two records.
-    match history.restarts.iter_mut().rfind(|r| r.run_id == saved.record.run_id) {
-        Some(record) => (record.outcome, record.agent) = (outcome, agent),
-        // Killed between intent and count.
-        None if outcome == RecordedOutcome::NotActed => {}
-        None => history.restarts.push(RestartRecord { outcome, agent, ..saved.record.clone() }),
-    }
-    store::write(&run.files().history(), &history)?;
-    store::remove(&run.files().intent())
-}
-
 impl SavedIntent {
     fn enter(&mut self, run: &Run<'_>, phase: Phase) -> Result<(), StoreError> {
         self.intent.phase = phase;
         self.intent.at = jiff::Timestamp::now();
         store::write(&run.files().intent(), self)
     }
-}
-
-/// How far the agent has come back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Back {
-    /// Supervised, registered, both websockets on endpoint addresses.
-    Connected,
-    /// Supervised and registered, and no more by the deadline.
-    UpOnly,
-    Down,
-}
-
-/// Waits for the agent, at most the plan's deadline. After a failed attempt there is little to wait for.
-async fn wait_until_back(run: &Run<'_>, saved: &SavedIntent, failed: bool) -> Back {
-    let plan = &saved.plan;
-    let bound = Duration::from_secs(if failed { 5.min(plan.deadline_s) } else { plan.deadline_s });
-    let began = Instant::now();
-    loop {
-        let now = how_far(run, saved).await;
-        if now == Back::Connected || began.elapsed() >= bound {
-            return now;
-        }
-        sleep(BACK_EVERY).await;
-    }
-}
-
-/// The cheapest question first: asked all the time, the others would hold up the restart itself.
-async fn how_far(run: &Run<'_>, saved: &SavedIntent) -> Back {
-    let plan = &saved.plan;
-    match run.ports.introspect.metadata().await {
-        Ok(metadata) if metadata.container_instance_arn.is_some() => {}
-        _ => return Back::Down,
-    }
-    let Ok(Some(container)) = run.ports.engine.agent(&run.settings.agent.container).await else { return Back::Down };
-    let (ContainerState::Running, Some(pid)) = (container.state, container.pid) else { return Back::Down };
-    if let Method::RestartUnit { unit } | Method::StartUnit { unit } = &plan.method {
-        match run.ports.init.units(std::slice::from_ref(unit), &[]).await {
-            Ok(Systemd::Booted { units }) if units.iter().any(|u| u.active_state == "active") => {}
-            _ => return Back::Down,
-        }
-    }
-    // A unit is active as soon as ecs-init runs; the agent it is about to replace may still answer, and well.
-    let before = saved.intent.before.container.as_ref();
-    if before.is_some_and(|b| b.id == container.id && b.started_at == container.started_at) {
-        return Back::UpOnly;
-    }
-    let Ok(sockets) = run.ports.sockets.established(pid).await else { return Back::UpOnly };
-    let on = |service: Service| sockets.iter().any(|s| plan.endpoints.0.contains(&(service, s.peer.ip())));
-    // A repair is not held up by endpoints that are not there.
-    let wanted = [Service::EcsAgent, Service::EcsTelemetry];
-    let known = wanted.iter().all(|w| plan.endpoints.0.iter().any(|(s, _)| s == w));
-    if !known || wanted.into_iter().all(on) { Back::Connected } else { Back::UpOnly }
 }
 
 impl Run<'_> {
@@ -426,6 +232,7 @@ impl Run<'_> {
             after: None,
             outcome: None,
             outage: None,
+            halt: ClusterHalt::NotNeeded,
             alarms: Vec::new(),
         }
     }

@@ -1,6 +1,6 @@
 //! The Docker Engine over its Unix socket, by bollard.
 
-use super::{Engine, Result, http::ask_head};
+use super::{Acted, Engine, Result, Undone, http::ask_head};
 use crate::facts::{AgentContainer, ContainerState, Missing, Mount, RestartPolicy, Workload};
 use async_trait::async_trait;
 use bollard::{
@@ -79,6 +79,23 @@ impl DockerEngine {
         }
     }
 
+    /// As [`Self::bounded`], for what touches a container.
+    async fn acted(
+        &self,
+        what: &str,
+        deadline: Duration,
+        call: impl Future<Output = std::result::Result<(), Error>>,
+    ) -> Acted<()> {
+        let mut not_taken = false;
+        let call = async {
+            let done = call.await;
+            not_taken = done.as_ref().is_err_and(turned_down);
+            done
+        };
+        let done = self.bounded(what, deadline, call).await;
+        done.map_err(|missing| if not_taken { Undone::NotTaken(missing) } else { Undone::Unclear(missing) })
+    }
+
     fn missing(&self, what: &str, error: &Error) -> Missing {
         let what = format!("{what} ({})", self.host);
         if let Error::SocketNotFoundError(path) = error {
@@ -125,6 +142,19 @@ async fn pinged(path: &str) -> Option<ClientVersion> {
     let answer = ask_head(stream, Method::GET, "docker", "/_ping").await.ok()?;
     let (major, minor) = answer.headers().get("api-version")?.to_str().ok()?.split_once('.')?;
     Some(ClientVersion { major_version: major.parse().ok()?, minor_version: minor.parse().ok()? })
+}
+
+/// Whether a request surely did nothing: there was no connection, or the engine knows no such container. What it says
+/// of a container that it could not restart (`Cannot restart container …`) may be said after it was stopped.
+fn turned_down(error: &Error) -> bool {
+    match error {
+        Error::SocketNotFoundError(_) => true,
+        Error::DockerResponseServerError { status_code: 404, message } => message.starts_with("No such container"),
+        error => matches!(
+            io_kind(error),
+            Some(io::ErrorKind::ConnectionRefused | io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound)
+        ),
+    }
 }
 
 /// The I/O error somewhere behind a client error.
@@ -221,16 +251,16 @@ impl Engine for DockerEngine {
         self.bounded("/agent -version in the agent's container", READ_DEADLINE, run).await
     }
 
-    async fn restart(&self, container_id: &str, stop_timeout_s: u32) -> Result<()> {
-        let client = self.client().await?;
+    async fn restart(&self, container_id: &str, stop_timeout_s: u32) -> Acted<()> {
+        let client = self.client().await.map_err(Undone::NotTaken)?;
         let seconds = i32::try_from(stop_timeout_s).unwrap_or(i32::MAX);
         let options = RestartContainerOptionsBuilder::default().t(seconds).build();
         let deadline = Duration::from_secs(u64::from(stop_timeout_s)) + RESTART_MARGIN;
-        self.bounded("docker restart", deadline, client.restart_container(container_id, Some(options))).await
+        self.acted("docker restart", deadline, client.restart_container(container_id, Some(options))).await
     }
 
-    async fn start(&self, container_id: &str) -> Result<()> {
-        let client = self.client().await?;
+    async fn start(&self, container_id: &str) -> Acted<()> {
+        let client = self.client().await.map_err(Undone::NotTaken)?;
         let start = async {
             match client.start_container(container_id, None::<StartContainerOptions>).await {
                 // Not modified: it runs already.
@@ -238,7 +268,7 @@ impl Engine for DockerEngine {
                 other => other,
             }
         };
-        self.bounded("docker start", RESTART_MARGIN, start).await
+        self.acted("docker start", RESTART_MARGIN, start).await
     }
 }
 
@@ -309,6 +339,7 @@ fn workload(answer: ContainerInspectResponse) -> Workload {
         name: answer.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         pid: pid(&state).unwrap_or(0),
         running: state.running.unwrap_or(false),
+        exit_code: if state.status == Some(Status::EXITED) { state.exit_code } else { None },
         started_at: state.started_at.map(|t| t.to_string()).unwrap_or_default(),
     }
 }
@@ -340,6 +371,48 @@ mod tests {
         .unwrap();
         assert_eq!(agent.env.into_iter().collect::<Vec<_>>(), [("ECS_CLUSTER".to_owned(), "prod".to_owned())]);
         assert_eq!((agent.pid, agent.host_network), (Some(42), true));
+    }
+
+    /// An engine that answers a ping, and everything else with this 404, or by hanging up.
+    fn engine(message: Option<&'static str>) -> (tempfile::TempDir, DockerEngine) {
+        use std::io::{BufRead, BufReader, Write};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("docker.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let answer = |status: &str, body: &str| {
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\n");
+            format!("{head}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+        };
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(std::io::Result::ok) {
+                let lines = BufReader::new(&stream).lines().map_while(std::io::Result::ok);
+                let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+                let said = match message {
+                    _ if head.first().is_some_and(|line| line.contains("_ping")) => answer("200 OK", "OK"),
+                    Some(message) => answer("404 Not Found", &format!("{{\"message\":\"{message}\"}}")),
+                    None => String::new(),
+                };
+                let _ = (&stream).write_all(said.as_bytes());
+            }
+        });
+        let engine = DockerEngine::new(&format!("unix://{}", path.display()));
+        (dir, engine)
+    }
+
+    #[tokio::test]
+    async fn what_surely_was_not_done_is_told_from_what_may_have_been() {
+        let gone = DockerEngine::new("unix:///nonexistent/docker.sock").restart("a", 1).await;
+        assert!(matches!(gone, Err(Undone::NotTaken(_))), "{gone:?}");
+        let half_way = "Cannot restart container a: network x not found";
+        for (message, not_taken) in [(Some("No such container: a"), true), (Some(half_way), false), (None, false)] {
+            let (_dir, engine) = engine(message);
+            for done in [engine.restart("a", 1).await, engine.start("a").await] {
+                let Err(undone) = done else { panic!("{message:?}") };
+                assert_eq!(matches!(undone, Undone::NotTaken(_)), not_taken, "{message:?}: {undone:?}");
+                assert!(message.is_none_or(|message| undone.to_string().contains(message)), "{undone}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@
 
 use crate::config::Settings;
 use crate::facts::{
-    AgentContainer, Answer, CredentialRules, Discovery, ExecutionStatus, Instance, Introspection, Missing,
+    AgentContainer, Answer, AwsTrouble, CredentialRules, Discovery, ExecutionStatus, Instance, Introspection, Missing,
     ReachOutcome, Socket, Systemd, Task, Workload,
 };
 use async_trait::async_trait;
@@ -29,6 +29,30 @@ pub mod tls;
 mod words;
 
 type Result<T> = std::result::Result<T, Missing>;
+/// What AWS answered a question of which it matters why it is not answered.
+pub type Asked<T> = std::result::Result<T, AwsTrouble>;
+
+/// What came of a request to touch the agent.
+pub type Acted<T> = std::result::Result<T, Undone>;
+
+/// Why a request to touch the agent was not seen through.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undone {
+    /// It surely was not taken: nobody was there, or whoever was turned it down. Nothing was done.
+    #[error("{0}")]
+    NotTaken(Missing),
+    /// It was sent, and its answer is lost, late, or tells of a failure half-way.
+    #[error("{0}")]
+    Unclear(Missing),
+}
+
+impl From<Undone> for Missing {
+    fn from(undone: Undone) -> Self {
+        match undone {
+            Undone::NotTaken(missing) | Undone::Unclear(missing) => missing,
+        }
+    }
+}
 
 /// The container engine.
 #[async_trait]
@@ -41,9 +65,9 @@ pub trait Engine: Send + Sync {
     async fn agent_version(&self, container_id: &str) -> Result<String>;
     /// Stops and starts one container by its ID, waiting at most `stop_timeout_s` for it to stop by itself.
     /// Only for a container that no unit owns.
-    async fn restart(&self, container_id: &str, stop_timeout_s: u32) -> Result<()>;
+    async fn restart(&self, container_id: &str, stop_timeout_s: u32) -> Acted<()>;
     /// Starts a stopped container by its ID; one that runs already is no error.
-    async fn start(&self, container_id: &str) -> Result<()>;
+    async fn start(&self, container_id: &str) -> Acted<()>;
 }
 
 /// The init system.
@@ -52,9 +76,9 @@ pub trait Init: Send + Sync {
     /// The units `names` and every other service unit whose command holds one of `words`.
     async fn units(&self, names: &[String], words: &[String]) -> Result<Systemd>;
     /// Restarts the unit and waits for its job; the job's result (`done`, `failed`, `timeout`, …).
-    async fn restart_unit(&self, unit: &str) -> Result<String>;
+    async fn restart_unit(&self, unit: &str) -> Acted<String>;
     /// Starts the unit and waits for its job; the job's result.
-    async fn start_unit(&self, unit: &str) -> Result<String>;
+    async fn start_unit(&self, unit: &str) -> Acted<String>;
     /// Clears a unit's failed state, so that its start limit does not stand in the way.
     async fn reset_failed(&self, unit: &str) -> Result<()>;
     /// Runs a command in a transient service of its own.
@@ -142,11 +166,11 @@ pub trait ControlPlane: Send + Sync {
 #[async_trait]
 pub trait Fleet: Send + Sync {
     /// The value of a parameter; `None` when there is none.
-    async fn parameter(&self, region: &str, name: &str) -> Result<Option<String>>;
+    async fn parameter(&self, region: &str, name: &str) -> Asked<Option<String>>;
     /// Writes a parameter, unless it is there already.
-    async fn put_parameter_once(&self, region: &str, name: &str, value: &str, description: &str) -> Result<()>;
+    async fn put_parameter_once(&self, region: &str, name: &str, value: &str, description: &str) -> Asked<()>;
     /// Whether all of these Change Calendars are open now.
-    async fn is_open(&self, region: &str, calendars: &[String]) -> Result<bool>;
+    async fn is_open(&self, region: &str, calendars: &[String]) -> Asked<bool>;
     /// Starts a runbook; the execution's ID. The same `token`, a UUID, starts it once, whichever host comes first.
     async fn start_runbook(
         &self,
@@ -191,7 +215,7 @@ impl Ports {
         const LOCAL: Duration = Duration::from_secs(3);
         let network = &settings.network;
         // A supervised restart stops the agent (30 s at most, then systemd kills) and starts it.
-        let job = Duration::from_secs(settings.restart.deadline_s.max(60));
+        let job = Duration::from_secs(settings.restart.job_s());
         Self {
             engine: Arc::new(docker::DockerEngine::new(&settings.docker.host)),
             init: Arc::new(systemd::SystemBus::new(job)),

@@ -7,7 +7,9 @@ use std::{
     io::{self, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
+use tokio::time::{Instant, sleep};
 
 /// A file of ours that could not be read, written or locked. Names the path.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +124,18 @@ impl Lock {
             Err(TryLockError::Error(error)) => Err(io_error("lock", path)(error)),
         }
     }
+
+    /// Takes the lock, waiting `bound` at most for whoever has it; `None` when it is still held then.
+    pub async fn take_within(path: &Path, bound: Duration) -> Result<Option<Lock>, StoreError> {
+        const EVERY: Duration = Duration::from_millis(50);
+        let began = Instant::now();
+        loop {
+            match Lock::take(path)? {
+                None if began.elapsed() < bound => sleep(EVERY).await,
+                taken => return Ok(taken),
+            }
+        }
+    }
 }
 
 /// The kernel's ID of this boot.
@@ -189,5 +203,19 @@ mod tests {
         assert!(Lock::take(&path).unwrap().is_none());
         drop(first);
         assert!(Lock::take(&path).unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_is_held_for_an_instant_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("restart.lock");
+        let held = Lock::take(&path).unwrap();
+        assert!(Lock::take_within(&path, Duration::from_millis(60)).await.unwrap().is_none(), "held all the time");
+        let (taken, ()) = tokio::join!(Lock::take_within(&path, Duration::from_secs(60)), async {
+            // The other has found it held by now.
+            tokio::task::yield_now().await;
+            drop(held);
+        });
+        assert!(taken.unwrap().is_some());
     }
 }

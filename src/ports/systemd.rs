@@ -3,11 +3,17 @@
 //! Amazon Linux 2 has systemd 219. What came later and is used here is done without there: units listed by a pattern
 //! (230), the ID of an invocation (232), and most properties of a transient unit (see [`properties`]).
 
-use super::{Init, Result, TransientUnit};
+use super::{Acted, Init, Result, TransientUnit, Undone};
 use crate::facts::{Missing, Systemd, Unit, UnitRole};
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
-use std::{collections::HashMap, fs, future::Future, time::Duration};
+use std::{
+    collections::HashMap,
+    fs,
+    future::Future,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 use tokio::{sync::Mutex, time::timeout};
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, fdo, proxy, proxy::CacheProperties};
 
@@ -135,11 +141,12 @@ impl SystemBus {
     }
 
     /// Asks for a job and waits until the manager has removed it; the job's result.
-    async fn job<F>(&self, what: &str, ask: impl FnOnce(ManagerProxy<'static>) -> F) -> Result<String>
+    async fn job<F>(&self, what: &str, ask: impl FnOnce(ManagerProxy<'static>) -> F) -> Acted<String>
     where
         F: Future<Output = zbus::Result<OwnedObjectPath>>,
     {
-        let manager = self.manager().await?;
+        let manager = self.manager().await.map_err(Undone::NotTaken)?;
+        let sent = AtomicBool::new(false);
         let run = async {
             // Without a subscription the manager sends no signals. Listening comes first: the job may end at once.
             // One that stands from an earlier job will do.
@@ -148,7 +155,14 @@ impl SystemBus {
                 other => other?,
             }
             let mut removed = manager.receive_job_removed().await?;
-            let job = ask(manager.clone()).await?;
+            sent.store(true, Ordering::Relaxed);
+            let job = match ask(manager.clone()).await {
+                Err(error) if turned_down(&error) => {
+                    sent.store(false, Ordering::Relaxed);
+                    return Err(error);
+                }
+                other => other?,
+            };
             while let Some(signal) = removed.next().await {
                 let args = signal.args()?;
                 if args.job == job {
@@ -157,7 +171,26 @@ impl SystemBus {
             }
             Err(zbus::Error::Failure("the bus closed before the job ended".into()))
         };
-        bounded(what, self.job_deadline, run).await
+        let undone = if_sent(&sent);
+        bounded(what, self.job_deadline, run).await.map_err(undone)
+    }
+}
+
+/// A request that was sent may have been taken, whatever became of its answer.
+fn if_sent(sent: &AtomicBool) -> impl FnOnce(Missing) -> Undone {
+    |missing| if sent.load(Ordering::Relaxed) { Undone::Unclear(missing) } else { Undone::NotTaken(missing) }
+}
+
+/// Whether the manager, or the bus in its place, answered that it does not take the request. The bus also answers for a
+/// manager that went away with the request in its hands.
+fn turned_down(error: &zbus::Error) -> bool {
+    const LOST: [&str; 4] = ["NoReply", "Timeout", "TimedOut", "Disconnected"];
+    match error {
+        zbus::Error::MethodError(name, ..) => {
+            let of_the_bus = name.as_str().strip_prefix("org.freedesktop.DBus.Error.");
+            !of_the_bus.is_some_and(|name| LOST.contains(&name))
+        }
+        _ => false,
     }
 }
 
@@ -336,12 +369,12 @@ impl Init for SystemBus {
         Ok(Systemd::Booted { units })
     }
 
-    async fn restart_unit(&self, unit: &str) -> Result<String> {
+    async fn restart_unit(&self, unit: &str) -> Acted<String> {
         // "replace" is systemctl's own mode: a queued job that conflicts gives way.
         self.job(&format!("restart of {unit}"), |m| async move { m.restart_unit(unit, "replace").await }).await
     }
 
-    async fn start_unit(&self, unit: &str) -> Result<String> {
+    async fn start_unit(&self, unit: &str) -> Acted<String> {
         self.job(&format!("start of {unit}"), |m| async move { m.start_unit(unit, "replace").await }).await
     }
 
@@ -458,5 +491,21 @@ mod tests {
         assert_eq!(hint(fdo::Error::AccessDenied(String::new())), "run as root");
         assert!(hint(fdo::Error::ServiceUnknown(String::new())).starts_with("is D-Bus running?"));
         assert_eq!(hint(fdo::Error::PropertyReadOnly(String::new())), "");
+    }
+
+    #[test]
+    fn a_request_whose_answer_is_lost_may_have_been_taken() {
+        let answered = |name: &str| {
+            let name = zbus::names::OwnedErrorName::try_from(name).unwrap();
+            let message = zbus::message::Message::method_call("/", "Any").build(&()).unwrap();
+            zbus::Error::MethodError(name, None, message)
+        };
+        for name in ["org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.AccessDenied"] {
+            assert!(turned_down(&answered(name)), "{name}");
+        }
+        for name in ["org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.Disconnected"] {
+            assert!(!turned_down(&answered(name)), "{name}");
+        }
+        assert!(!turned_down(&zbus::Error::Failure("the bus closed before the job ended".into())));
     }
 }

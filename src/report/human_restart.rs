@@ -3,11 +3,12 @@
 use super::{
     CheckView, Look, Outage, PlanReport, Render, RestartReport, Verdict,
     event::method_words,
+    halt_words,
     human::{self, Page},
     look::{Tone, paint},
     ssm::{Summary, brief},
 };
-use crate::{decide::Plan, text::clean};
+use crate::{decide::Plan, progress::ClusterHalt, text::clean};
 use serde_json::json;
 
 impl Render for PlanReport {
@@ -84,6 +85,11 @@ impl Render for RestartReport {
             page.heading("Outage");
             page.line(2, &outage_words(outage));
         }
+        if let Some(words) = halt_words(&self.halt) {
+            page.heading("Cluster");
+            let tone = if matches!(self.halt, ClusterHalt::NotWritten { .. }) { Tone::Bad } else { Tone::Warn };
+            page.line(2, &paint(tone, &words));
+        }
         page.findings(&self.findings);
         page.next(self.verdict.verdict.next_after_restart());
         page.finish()
@@ -92,6 +98,9 @@ impl Render for RestartReport {
     fn summary(&self) -> Summary {
         let mut facts = Vec::new();
         facts.extend(self.run_id.as_deref().map(|id| ("run_id", brief(id))));
+        if self.halt != ClusterHalt::NotNeeded {
+            facts.push(("halt", halt_brief(&self.halt)));
+        }
         facts.extend(self.outage.map(|outage| ("outage", json!(outage))));
         facts.extend(self.plan.iter().flat_map(plan_facts));
         let failed = self.checks.iter().filter(|check| check.passed != Some(true));
@@ -107,6 +116,14 @@ impl Render for RestartReport {
                 ("findings", human::findings(&self.findings)),
             ],
         }
+    }
+}
+
+/// As in the JSON document, and short.
+fn halt_brief(halt: &ClusterHalt) -> serde_json::Value {
+    match halt {
+        ClusterHalt::NotWritten { why } => json!({ "state": "not_written", "why": brief(why) }),
+        halt => json!(halt),
     }
 }
 

@@ -29,6 +29,7 @@
 //! | `run_id`, `plan` | the run and what it carried out; `null` when nothing was begun |
 //! | `checks` | what had to hold afterwards: `name`, `passed` (`null`: could not be seen), `detail` |
 //! | `before`, `after` | the agent's connections, as `connections` of check |
+//! | `halt` | of the cluster: `state` (`not_needed`, `written`, `not_written`), `parameter`, `why` |
 //! | `outage` | seconds without `agent_api_s`, `websockets_s`, `credential_rules_s`; `null`: not measured |
 //!
 //! Status: `service`, `state`, `words`, `since`, `looked_at`, `next_look`, `budget`, `time_line`; see

@@ -23,7 +23,7 @@ pub use fleet::{FleetCheckReport, ZoneView};
 pub use fleet_rollout::{BrakesReport, DocumentView, DocumentsReport, RolloutReport};
 pub use look::Look;
 pub use model::*;
-pub use progress::step_words;
+pub use progress::{halt_words, step_words};
 pub use status::{BudgetView, ServiceState, StatusReport, TimeLineView};
 pub use steps::plan_steps;
 pub use words::{headline, reach_words};

@@ -3,6 +3,7 @@
 use crate::{
     decide::{Plan, Reason},
     facts::Observation,
+    progress::ClusterHalt,
 };
 use serde::Serialize;
 
@@ -100,6 +101,8 @@ pub struct RestartReport {
     pub before: Vec<ConnectionView>,
     pub after: Vec<ConnectionView>,
     pub outage: Option<Outage>,
+    /// What became of the halt of this host's cluster.
+    pub halt: ClusterHalt,
     #[serde(serialize_with = "worst_first")]
     pub findings: Vec<FindingView>,
 }

@@ -1,7 +1,10 @@
 //! The steps of a run in words.
 
 use super::event::method_words;
-use crate::{progress::Event, text::clean};
+use crate::{
+    progress::{ClusterHalt, Event},
+    text::clean,
+};
 
 /// A step as one line for people.
 pub fn step_words(event: &Event) -> String {
@@ -32,6 +35,19 @@ pub fn step_words(event: &Event) -> String {
         Event::Holding { seconds } => format!("watching the new connections stand for {seconds} s"),
         Event::Verified { ok: true } => "verified".into(),
         Event::Verified { ok: false } => "NOT VERIFIED".into(),
+        Event::Halting { parameter } => format!("halting the cluster: writing {}", clean(parameter)),
+        Event::Halted { halt } => halt_words(halt).unwrap_or_default(),
+    }
+}
+
+/// What became of the cluster's halt, in a line; `None` where none was needed.
+pub fn halt_words(halt: &ClusterHalt) -> Option<String> {
+    match halt {
+        ClusterHalt::NotNeeded => None,
+        ClusterHalt::Written { parameter } => {
+            Some(format!("the cluster is halted: no other host is moved while {} is set", clean(parameter)))
+        }
+        ClusterHalt::NotWritten { why } => Some(format!("THE CLUSTER IS NOT HALTED: {}", clean(why))),
     }
 }
 

@@ -7,13 +7,13 @@
 
 use super::{rollout::Fate, work};
 use crate::{
-    act::handoff::{self, Job},
+    act::handoff::Job,
     assess,
     catalog::Requirement,
     config::Settings,
     decide::EndpointSet,
     facts::NameFact,
-    flow::{self, Check},
+    flow::{self, Check, bounds::longest_run_s},
     observe,
     ports::{Ports, resolver::Answered},
     progress::{Progress, RunResult},
@@ -115,7 +115,7 @@ impl Errand {
     fn bound(&self) -> Duration {
         match self {
             Errand::Run { settings, .. } | Errand::Rejoin { settings, .. } => {
-                Duration::from_secs(handoff::longest_run_s(settings)) + OVER_RUN
+                Duration::from_secs(longest_run_s(settings)) + OVER_RUN
             }
             _ => LOOK,
         }

@@ -10,6 +10,7 @@ use crate::{
     flow,
     ports::{ComplianceItem, Ports, systemd},
     progress::{Progress, RunResult},
+    report::halt_words,
     text::cut,
 };
 use std::{collections::BTreeMap, path::Path};
@@ -60,7 +61,8 @@ pub(super) async fn roll_out(
     let (instance, agent) = known.map_err(|missing| missing.to_string())?;
     let cluster = agent.cluster.rsplit('/').next().unwrap_or_default();
     if settings.fleet.brake != Brake::Off {
-        let brakes = flow::read_brakes(&ports, &settings.fleet, &instance.region, cluster).await;
+        let brakes =
+            flow::read_brakes(&ports, settings, (&instance.region, cluster), Some(&instance.instance_id), true).await;
         let unread = brake::brake(&brakes, &settings.fleet).map_err(|held| words::why(&held))?;
         for unread in unread {
             tracing::info!("a brake of the fleet could not be read, and fleet.brake passes it over: {unread}");
@@ -128,6 +130,10 @@ pub(super) fn end(result: &RunResult) -> RunEnd {
                 format!("the agent was restarted, and is not proved to have moved: {}", failed.join(", "))
             }
         }
+    };
+    let words = match halt_words(&result.halt) {
+        Some(halt) => format!("{words}; {halt}"),
+        None => words,
     };
     let RunResult { acted, exit_code, decision, .. } = result;
     let agent = result.after.as_ref().filter(|_| *exit_code == exit::SETTLED).and_then(AgentRun::of);

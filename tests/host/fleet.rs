@@ -17,12 +17,17 @@ const ROLE: &str = "rollout_role = \"arn:aws:iam::111122223333:role/hostagent-ro
 
 /// Refuses an action of Systems Manager as a role without the permission is refused, or allows it again.
 fn deny(s: &Scene<'_>, action: &str, denied: bool) {
-    let fault = ApiFault {
+    fail(s, action, denied.then_some("AccessDeniedException"));
+}
+
+/// Has an action of Systems Manager fail in this way, or work again.
+fn fail(s: &Scene<'_>, action: &str, kind: Option<&str>) {
+    let fault = kind.map(|kind| ApiFault {
         status: 400,
-        kind: "AccessDeniedException".into(),
+        kind: kind.into(),
         message: format!("not authorized to perform: ssm:{action}"),
-    };
-    s.host.set(&Change { api: [(action.to_owned(), denied.then_some(fault))].into(), ..Change::default() });
+    });
+    s.host.set(&Change { api: [(action.to_owned(), fault)].into(), ..Change::default() });
 }
 
 fn calls(s: &Scene<'_>, wanted: &str) -> usize {
@@ -81,6 +86,25 @@ fn a_host_that_cannot_be_verified_halts_its_cluster_once() {
         );
         assert!(said.contains("not back after 3 s"), "{said}");
         assert_eq!(calls(s, "PutParameter"), 1);
+    });
+}
+
+/// A Parameter Store that too many ask takes the halt in the end.
+#[test]
+fn a_halt_is_written_until_it_stands() {
+    let options = HostOptions { hostagent: "[restart]\ndeadline_s = 3\n".into(), ..HostOptions::default() };
+    scene(options, |s| {
+        s.endpoints_appear();
+        s.host.write("/var/lib/ecs/data/faults", "never-return");
+        fail(s, "PutParameter", Some("ThrottlingException"));
+        let run = s.host.spawn(&["hostagent", "restart"]);
+        s.host.until("SSM turns the halt down", |_| (calls(s, "PutParameter") > 0).then_some(()));
+        fail(s, "PutParameter", None);
+        let output = run.wait_with_output().expect("docker exec ends");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.code() == Some(13) && said.contains("the cluster is halted"), "{said}");
+        let halted = ["HALTED: cluster prod is halted by i-0f00dfacade00001"];
+        s.says(12, &["fleet", "status", "--cluster", "prod"], &halted);
     });
 }
 

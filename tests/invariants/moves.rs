@@ -4,9 +4,11 @@ use crate::spoil::{BLANKS, Blank};
 use crate::world::*;
 use hostagent::config::Settings;
 use hostagent::decide::Method;
-use hostagent::decide::recover::{Identity, Intent, Phase, Recovery, Seen, SeenContainer, SeenUnit, recover};
+use hostagent::decide::recover::{
+    Identity, Intent, Late, Phase, Recovery, Seen, SeenContainer, SeenUnit, late, recover,
+};
 use hostagent::facts::*;
-use hostagent::verify::{Outcome, verify, verify_over_reboot};
+use hostagent::verify::{Outcome, verify, verify_late};
 use proptest::prelude::*;
 
 /// How far the world itself has come with a restart, whatever the worker knew when it was killed.
@@ -150,16 +152,23 @@ proptest! {
     fn inv8_no_other_container_is_touched(
         kind in prop::sample::select(vec![Kind::EcsInit, Kind::Bare]),
         victim in 0_usize..3,
-        how in 0_u8..4,
+        how in 0_u8..5,
         at_end in any::<bool>(),
+        killed in prop::sample::select(vec![129_i64, 130, 131, 137, 143]),
+        code in prop::option::of(0_i64..256),
     ) {
         let (before, mut after_it, mut later) = around(kind);
         for seen in if at_end { vec![&mut later] } else { vec![&mut after_it, &mut later] } {
             let Fact::Known(workloads) = &mut seen.workloads else { unreachable!() };
             match how {
                 0 => workloads[victim].pid += 1,
-                1 => workloads[victim].started_at = "2026-09-01T12:01:00Z".into(),
-                2 => workloads[victim].running = false,
+                // Started anew, whether it still runs or has ended since.
+                1 => {
+                    workloads[victim].started_at = "2026-09-01T12:01:00Z".into();
+                    (workloads[victim].running, workloads[victim].exit_code) = (code.is_none(), code);
+                }
+                2 => (workloads[victim].running, workloads[victim].pid) = (false, 0),
+                3 => (workloads[victim].running, workloads[victim].exit_code) = (false, Some(killed)),
                 _ => { workloads.remove(victim); }
             }
         }
@@ -282,10 +291,113 @@ fn what_a_reboot_stops_is_not_held_against_the_restart_and_everything_else_is() 
     }
     let settings = Settings::default();
     assert_eq!(failed(&check(&before, &after, &later)), ["same-tasks", "workloads-untouched"]);
-    let outcome = verify_over_reboot(&before, &after, &later, &settings);
-    assert!(outcome.verified, "{outcome:#?}");
-    later.sockets = Fact::Known(public_sockets());
-    assert!(failed(&verify_over_reboot(&before, &after, &later, &settings)).contains(&"websockets-moved"));
+    for late in [Late::Rebooted, Late::LongAgo] {
+        let compare = |after: &Observation, later: &Observation| verify_late(&before, after, later, &settings, late);
+        let outcome = compare(&after, &later);
+        assert!(outcome.verified && outcome.checks.iter().any(|c| c.text.contains(late.words())), "{outcome:#?}");
+        // Another version was installed since.
+        let mut upgraded = later.clone();
+        let Fact::Known(version) = &mut upgraded.agent.version else { unreachable!() };
+        version.version = "1.106.0".parse().unwrap();
+        assert!(compare(&after, &upgraded).verified);
+        assert_eq!(failed(&check(&before, &after, &upgraded))[0], "version");
+        let mut public = later.clone();
+        public.sockets = Fact::Known(public_sockets());
+        assert!(failed(&compare(&public, &public)).contains(&"websockets-moved"));
+        // Where the endpoints are gone, an agent that is connected is all there can be.
+        for (service, _, _) in NAMES {
+            *name_mut(&mut public.names, service) = answer(&["198.51.100.10".parse().unwrap()], 60);
+        }
+        public.reach = reach(&public.names);
+        let outcome = compare(&public, &public);
+        assert!(outcome.verified, "{outcome:#?}");
+        assert!(!verify(&before, &public, &public, &settings).verified);
+        public.sockets = Fact::Known(vec![]);
+        assert!(!compare(&public, &public).verified);
+    }
+}
+
+#[test]
+fn what_became_of_an_old_intent_may_be_anybody_s_doing() {
+    let acted = intent(&Method::RestartUnit { unit: "ecs.service".into() }, Phase::Acted);
+    let boot = |id: &str| Fact::Known(id.to_owned());
+    assert_eq!(late(&acted, &boot("b1"), after(t0(), 3_599)), None);
+    assert_eq!(late(&acted, &boot("b1"), after(t0(), 3_601)), Some(Late::LongAgo));
+    assert_eq!(late(&acted, &boot("b2"), t0()), Some(Late::Rebooted));
+    // Of an intent from the future nothing can be said by its time.
+    assert_eq!(late(&acted, &boot("b1"), after(t0(), -86_400)), None);
+    assert_eq!(late(&acted, &unknown("boot_id"), t0()), None);
+}
+
+/// What ends a container while the agent is restarted.
+fn end(seen: &mut Observation, victim: usize, code: i64) {
+    let Fact::Known(workloads) = &mut seen.workloads else { unreachable!() };
+    let ended = &mut workloads[victim];
+    (ended.running, ended.pid, ended.exit_code) = (false, 0, Some(code));
+}
+
+proptest! {
+    #![proptest_config(crate::fewer())]
+
+    /// A job that is done, or that failed, in just that minute is no harm, and is named.
+    #[test]
+    fn inv8_what_ends_by_itself_was_not_touched(
+        kind in prop::sample::select(vec![Kind::EcsInit, Kind::Bare]),
+        victim in 0_usize..3,
+        code in 0_i64..256,
+        at_end in any::<bool>(),
+    ) {
+        let killed = [129, 130, 131, 137, 143].contains(&code);
+        let (before, mut after_it, mut later) = around(kind);
+        for seen in if at_end { vec![&mut later] } else { vec![&mut after_it, &mut later] } {
+            end(seen, victim, code);
+        }
+        let outcome = check(&before, &after_it, &later);
+        prop_assert_eq!(outcome.verified, !killed, "{:#?}", outcome);
+        let said = outcome.checks.iter().find(|c| c.name == "workloads-untouched").unwrap();
+        let words = format!("ended by itself meanwhile: web-{} (000000000000), exit code {code}", victim + 1);
+        prop_assert!(killed || (said.text.starts_with("2 other") && said.text.contains(&words)), "{}", said.text);
+        // It does not come back by itself.
+        prop_assert!(at_end || !check(&before, &after_it, &moved(&before, kind, later.at)).verified);
+    }
+
+    /// The agent stops the containers of a task that is to end, by signals too, and may remove them.
+    #[test]
+    fn inv8_what_the_agent_itself_stopped_was_not_touched(
+        victim in 0_usize..3,
+        code in prop::sample::select(vec![0_i64, 1, 137, 143]),
+        removed in any::<bool>(),
+        known in prop::sample::select(vec!["RUNNING", "STOPPED"]),
+        desired in prop::sample::select(vec![None, Some("RUNNING"), Some("STOPPED")]),
+        forgotten in any::<bool>(),
+    ) {
+        let (mut before, mut after_it, mut later) = around(Kind::EcsInit);
+        let id = |n: usize| format!("{:064x}", n + 1);
+        for seen in [&mut before, &mut after_it, &mut later] {
+            seen.agent.tasks = Fact::Known(vec![
+                task("job", Some("RUNNING"), "RUNNING", &[&id(victim)]),
+                task("web", Some("RUNNING"), "RUNNING", &[&id((victim + 1) % 3)]),
+            ]);
+        }
+        for seen in [&mut after_it, &mut later] {
+            end(seen, victim, code);
+        }
+        let Fact::Known(workloads) = &mut later.workloads else { unreachable!() };
+        if removed {
+            workloads.remove(victim);
+        }
+        let Fact::Known(tasks) = &mut later.agent.tasks else { unreachable!() };
+        tasks[0] = task("job", desired, known, &[&id(victim)]);
+        if forgotten {
+            tasks.remove(0);
+        }
+        let stopped = !forgotten && (known == "STOPPED" || desired == Some("STOPPED"));
+        let by_itself = !removed && code < 128;
+        let outcome = check(&before, &after_it, &later);
+        prop_assert_eq!(!failed(&outcome).contains(&"workloads-untouched"), stopped || by_itself, "{:#?}", outcome);
+        // A task that the agent knows nothing of any more is lost, whatever became of its containers.
+        prop_assert_eq!(!failed(&outcome).contains(&"same-tasks"), !forgotten, "{:#?}", outcome);
+    }
 }
 
 #[test]

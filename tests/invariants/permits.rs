@@ -231,6 +231,7 @@ fn budget_cool_down_and_once_a_set_are_said_apart() {
         repair: false,
         outcome,
         agent: None,
+        outage_s: None,
     };
     let spent = |records: Vec<RestartRecord>| {
         let mut case = Case::movable(Kind::EcsInit);
@@ -263,6 +264,7 @@ fn an_agent_that_somebody_else_restarted_may_be_moved_again() {
             repair: false,
             outcome,
             agent: proved,
+            outage_s: None,
         }];
         assert_eq!(case.decide().plan().is_some(), case.permit().is_ok());
         case.decide().reasons().iter().map(|r| r.rule.clone()).collect::<Vec<_>>().join(",")
@@ -295,6 +297,7 @@ fn a_repair_is_free_of_the_cool_down_only_where_the_agent_is_dead() {
             repair: true,
             outcome: RecordedOutcome::NotVerified,
             agent: None,
+            outage_s: None,
         }];
         let decision = case.decide();
         assert_eq!(decision.plan().is_some(), case.permit().is_ok());

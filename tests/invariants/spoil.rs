@@ -343,6 +343,7 @@ pub fn apply(case: &mut Case, spoil: &Spoil) {
                 repair: *repair,
                 outcome: *outcome,
                 agent,
+                outage_s: None,
             });
         }
         Spoil::OtherInstance => case.history.instance_id = "i-0another".into(),

@@ -153,6 +153,7 @@ fn workload(n: u32) -> Workload {
         pid: 5000 + n,
         started_at: format!("2026-09-01T09:00:0{n}Z"),
         running: true,
+        exit_code: None,
     }
 }
 

@@ -1,9 +1,9 @@
 //! SSM as this host's role may use it: the brakes, the runbook, the compliance item.
 
-use super::{AwsError, automation::Automation, failed, halt::Brakes, of_host};
+use super::{AwsError, ErrorKind, automation::Automation, failed, halt::Brakes, of_host};
 use crate::{
-    facts::{ExecutionStatus, Missing},
-    ports::{ComplianceItem, Fleet, words::Span},
+    facts::{AwsTrouble, ExecutionStatus, Missing},
+    ports::{Asked, ComplianceItem, Fleet, words::Span},
 };
 use async_trait::async_trait;
 use aws_config::SdkConfig;
@@ -44,38 +44,46 @@ impl HostFleet {
         region: &str,
         what: &str,
         question: impl AsyncFnOnce(&SdkConfig) -> super::Result<T>,
-    ) -> Result<T> {
+    ) -> Asked<T> {
         let asked = async {
             let config = of_host(&self.imds, region, self.deadline, ATTEMPTS).await;
             let config = config.map_err(|why| {
-                Missing::new(format!("instance metadata ({})", self.imds), why, "correct instance.imds")
+                let what = format!("instance metadata ({})", self.imds);
+                AwsTrouble::NoAnswer(Missing::new(what, why, "correct instance.imds"))
             })?;
-            question(&config).await.map_err(missing)
+            question(&config).await.map_err(trouble)
         };
         timeout(self.deadline, asked).await.unwrap_or_else(|_| {
             let why = format!("no answer within {}", Span(self.deadline));
-            Err(Missing::new(what, why, "see that ssm is reachable on 443 and that the instance has a role"))
+            let hint = "see that ssm is reachable on 443 and that the instance has a role";
+            Err(AwsTrouble::NoAnswer(Missing::new(what, why, hint)))
         })
     }
 }
 
-fn missing(error: AwsError) -> Missing {
+fn trouble(error: AwsError) -> AwsTrouble {
     let about = if error.about.is_empty() { String::new() } else { format!(" ({})", error.about) };
-    Missing::new(format!("{}{about}", error.action), error.why, error.remedy)
+    let missing = Missing::new(format!("{}{about}", error.action), error.why, error.remedy);
+    match error.kind {
+        ErrorKind::Denied | ErrorKind::Invalid | ErrorKind::Missing | ErrorKind::Exists => AwsTrouble::Refused(missing),
+        ErrorKind::Throttled | ErrorKind::Credentials | ErrorKind::Unreachable | ErrorKind::Other => {
+            AwsTrouble::NoAnswer(missing)
+        }
+    }
 }
 
 #[async_trait]
 impl Fleet for HostFleet {
-    async fn parameter(&self, region: &str, name: &str) -> Result<Option<String>> {
+    async fn parameter(&self, region: &str, name: &str) -> Asked<Option<String>> {
         self.ask(region, "ssm:GetParameter", async |config| Brakes::new(config).parameter(name).await).await
     }
 
-    async fn put_parameter_once(&self, region: &str, name: &str, value: &str, description: &str) -> Result<()> {
+    async fn put_parameter_once(&self, region: &str, name: &str, value: &str, description: &str) -> Asked<()> {
         let put = async |config: &SdkConfig| Brakes::new(config).put_parameter_once(name, value, description).await;
         self.ask(region, "ssm:PutParameter", put).await.map(|_| ())
     }
 
-    async fn is_open(&self, region: &str, calendars: &[String]) -> Result<bool> {
+    async fn is_open(&self, region: &str, calendars: &[String]) -> Asked<bool> {
         self.ask(region, "ssm:GetCalendarState", async |config| Brakes::new(config).is_open(calendars).await).await
     }
 
@@ -87,16 +95,17 @@ impl Fleet for HostFleet {
         token: &str,
     ) -> Result<String> {
         let start = async |config: &SdkConfig| Automation::new(config).start(document, parameters, Some(token)).await;
-        self.ask(region, "ssm:StartAutomationExecution", start).await
+        Ok(self.ask(region, "ssm:StartAutomationExecution", start).await?)
     }
 
     async fn execution(&self, region: &str, id: &str) -> Result<ExecutionStatus> {
         let look = async |config: &SdkConfig| Automation::new(config).execution(id).await;
-        self.ask(region, "ssm:GetAutomationExecution", look).await.map(|execution| execution.status)
+        Ok(self.ask(region, "ssm:GetAutomationExecution", look).await.map(|execution| execution.status)?)
     }
 
     async fn put_compliance(&self, region: &str, item: &ComplianceItem) -> Result<()> {
-        self.ask(region, "ssm:PutComplianceItems", async |config| put_compliance(config, item).await).await
+        let put = async |config: &SdkConfig| put_compliance(config, item).await;
+        Ok(self.ask(region, "ssm:PutComplianceItems", put).await?)
     }
 }
 

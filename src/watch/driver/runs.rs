@@ -28,7 +28,7 @@ impl Driver {
         if let Some(look) = self.looking.take() {
             look.abort();
         }
-        let job = Job { allow_repair: false, recover_only };
+        let job = Job { allow_repair: false, recover_only, own: true };
         self.send_out(Errand::Run { settings: self.settings.clone(), program: self.program.clone(), job });
     }
 

@@ -1,0 +1,51 @@
+//! Every bound and beat of a run, in one place.
+
+use crate::{
+    config::Settings,
+    decide::{self, Policy},
+};
+use std::time::Duration;
+
+/// For the lock of a restart: whoever only asks whether it is held has it for an instant.
+pub const LOCK: Duration = Duration::from_secs(1);
+/// Between two looks at the tasks.
+pub const TASKS_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks at an agent that is coming back.
+pub const BACK_EVERY: Duration = Duration::from_millis(50);
+/// Between two looks at a job under way.
+pub const JOB_EVERY: Duration = Duration::from_millis(250);
+/// After a call that failed there is little to wait for, in seconds.
+pub const BACK_AFTER_FAILURE_S: u64 = 5;
+/// Starts after the one that was asked for, when the agent does not come back.
+pub const STARTS_AGAIN: u32 = 2;
+/// Between two tries to halt the cluster: at first, and at most.
+pub const HALT_EVERY: Duration = Duration::from_secs(1);
+pub const HALT_EVERY_MOST: Duration = Duration::from_secs(20);
+/// Tries to halt the cluster go on for so long once all else is done.
+pub const HALT_AFTER: Duration = Duration::from_secs(120);
+/// For all that has no bound of its own in the settings: looks, files, questions to SSM. In seconds.
+const REST_S: u64 = 180;
+
+/// The longest a confirmation may take, in seconds.
+pub fn longest_confirmation_s(settings: &Settings) -> u64 {
+    let look = 4 * (settings.network.dns_timeout_ms + settings.network.probe_timeout_ms) / 1000 + 2;
+    let policy = Policy::new(settings, false);
+    // One more than asked for: the first answers may have had almost nothing left of their TTL.
+    decide::longest_s(&policy) + (u64::from(decide::samples(&policy)) + 1) * look
+}
+
+/// The longest a run may take, in seconds: the sum of its bounded waits.
+pub fn longest_run_s(settings: &Settings) -> u64 {
+    let restart = &settings.restart;
+    let asks = u64::from(1 + STARTS_AGAIN);
+    // An interrupted run may be waited for first.
+    let taking_up = restart.deadline_s;
+    let acting = asks * (restart.job_s() + restart.deadline_s);
+    taking_up
+        + longest_confirmation_s(settings)
+        + restart.task_wait_s
+        + acting
+        + restart.hold_s
+        + HALT_AFTER.as_secs()
+        + REST_S
+}
