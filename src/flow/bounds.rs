@@ -12,6 +12,8 @@ pub const LOCK: Duration = Duration::from_secs(1);
 pub const TASKS_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at an agent that is coming back.
 pub const BACK_EVERY: Duration = Duration::from_millis(50);
+/// The same where it is found late, by looks at the whole host.
+pub const LATE_EVERY: Duration = Duration::from_millis(500);
 /// Between two looks at a job under way.
 pub const JOB_EVERY: Duration = Duration::from_millis(250);
 /// After a call that failed there is little to wait for, in seconds.

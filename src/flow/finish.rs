@@ -2,13 +2,13 @@
 
 use super::{
     Run, SavedIntent,
-    bounds::{BACK_AFTER_FAILURE_S, BACK_EVERY, STARTS_AGAIN},
+    bounds::{BACK_AFTER_FAILURE_S, BACK_EVERY, LATE_EVERY, STARTS_AGAIN},
     brakes::Halts,
     history,
 };
 use crate::{
     act::{self, outage::Sampler},
-    assess,
+    assess::{self, Assessment, Need},
     catalog::Service,
     decide::{AgentRun, Decision, Method, RecordedOutcome, RestartRecord, exit, recover::Late},
     events,
@@ -195,7 +195,7 @@ async fn wait_until_back(run: &Run<'_>, saved: &SavedIntent, failed: bool, late:
         if now == Back::Connected || began.elapsed() >= bound {
             return now;
         }
-        sleep(BACK_EVERY).await;
+        sleep(if late.is_some() { LATE_EVERY } else { BACK_EVERY }).await;
     }
 }
 
@@ -219,10 +219,18 @@ async fn how_far(run: &Run<'_>, saved: &SavedIntent, late: Option<Late>) -> Back
     if before.is_some_and(|b| b.id == container.id && b.started_at == container.started_at) {
         return Back::UpOnly;
     }
+    if late.is_some() {
+        // The endpoints of then say little now: by all that can be seen.
+        return match run.look().await.1 {
+            Assessment { need: Need::Nothing, .. } => Back::Connected,
+            Assessment { need: Need::Stale { .. }, ready: false, .. } => Back::Connected,
+            _ => Back::UpOnly,
+        };
+    }
     let Ok(sockets) = run.ports.sockets.established(pid).await else { return Back::UpOnly };
     let on = |service: Service| sockets.iter().any(|s| plan.endpoints.0.contains(&(service, s.peer.ip())));
     let wanted = assess::websockets_of(Some(&container));
-    // A repair is not held up by endpoints that are not there, nor what is found late by those that were there then.
-    let known = late.is_none() && wanted.iter().all(|w| plan.endpoints.0.iter().any(|(s, _)| s == w));
+    // A repair is not held up by endpoints that are not there.
+    let known = wanted.iter().all(|w| plan.endpoints.0.iter().any(|(s, _)| s == w));
     if !known || wanted.iter().copied().all(on) { Back::Connected } else { Back::UpOnly }
 }

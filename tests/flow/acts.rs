@@ -160,6 +160,18 @@ async fn what_an_old_intent_left_is_finished_without_an_alarm() {
 }
 
 #[tokio::test]
+async fn an_agent_that_was_just_booted_gets_its_time_to_connect() {
+    let host = interrupted().await;
+    rewrite(&Files(&host.settings).intent(), |saved| {
+        (saved.intent.boot_id, saved.plan.deadline_s) = ("another".into(), 60);
+    });
+    host.state().silent = 3;
+    let done = host.run().await;
+    assert_eq!(done.exit_code, exit::SETTLED, "{:#?}", (&done.alarms, &done.outcome));
+    assert_eq!(host.state().silent, 0);
+}
+
+#[tokio::test]
 async fn what_is_found_soon_is_judged_strictly() {
     let host = interrupted().await;
     host.state().seen.workloads = Fact::Known(vec![]);

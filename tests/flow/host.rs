@@ -45,6 +45,8 @@ pub struct State {
     /// What a restart makes of it.
     pub moved: Observation,
     pub requests: VecDeque<Request>,
+    /// Looks for which the agent has no connections yet.
+    pub silent: u32,
     /// Requests to restart or start the agent that were taken.
     pub touched: u32,
     pub parameters: BTreeMap<String, String>,
@@ -110,6 +112,7 @@ impl Host {
             seen,
             moved,
             requests: VecDeque::new(),
+            silent: 0,
             touched: 0,
             parameters: BTreeMap::new(),
             reads: VecDeque::new(),
@@ -293,7 +296,12 @@ impl Introspect for Host {
 #[async_trait]
 impl SocketTable for Host {
     async fn established(&self, _: u32) -> Result<Vec<Socket>> {
-        of(&self.state().seen.sockets)
+        let mut state = self.state();
+        if state.silent > 0 {
+            state.silent -= 1;
+            return Ok(Vec::new());
+        }
+        of(&state.seen.sockets)
     }
 }
 
