@@ -282,7 +282,10 @@ fn ended(next: &mut State, effects: &mut Effects, end: &RunEnd, moment: &Moment)
     if end.acted {
         (next.failures, next.not_before_ms) = (0, 0);
         let verified = end.exit_code == exit::SETTLED;
-        if let (true, Some(agent), Some(endpoints)) = (verified, &end.agent, next.phase.endpoints().cloned()) {
+        if let (true, Some(agent), Some(endpoints)) = (verified, &end.agent, next.phase.endpoints().cloned())
+            // One that finishes an interrupted run does not know what for.
+            && !endpoints.0.is_empty()
+        {
             next.untry();
             next.proved.retain(|(set, _)| *set != endpoints);
             next.proved.push((endpoints, agent.clone()));

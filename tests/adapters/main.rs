@@ -1,6 +1,7 @@
 //! The network's adapters against real servers of the tests' own, on loopback.
 
 mod cached;
+mod dialled;
 mod ecs;
 mod imds;
 mod introspection;
