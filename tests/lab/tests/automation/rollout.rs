@@ -485,6 +485,29 @@ fn throttling_and_lost_answers_delay_and_do_no_harm() {
 }
 
 #[test]
+fn a_restart_whose_answer_is_lost_is_never_sent_again() {
+    let lost = Fault::LostAnswer { action: "SendCommand".into(), times: 1 };
+    let kind = "InternalServerError".to_owned();
+    let failed = Fault::Error { action: "SendCommand".into(), kind, message: "no".into(), times: 1 };
+    // Sent all the same, and not sent: the answer does not tell which.
+    for (fault, counts, commands) in
+        [(lost, json!({"moved": 3}), [1, 1, 1]), (failed, json!({"moved": 2, "not_sent": 1}), [0, 1, 1])]
+    {
+        let cloud = fleet_at(8.0, 3);
+        let id = begin(&cloud, json!({"ZoneShare": ["100"]}));
+        // The first is a check; the next a restart.
+        let check = |event: &Event| matches!(event, Event::Api { action, .. } if action == "SendCommand");
+        cloud.wait_for(LONG, check).unwrap();
+        cloud.fault(fault);
+        let end = end(&cloud, &id);
+        assert_eq!(end.figures["counts"], counts, "{}\n{:#}", end.text, end.execution);
+        let hosts: Vec<String> = sent(&cloud).into_iter().flat_map(|(_, hosts)| hosts).collect();
+        let of = |n: usize| hosts.iter().filter(|instance| **instance == host(n)).count();
+        assert_eq!([of(1), of(2), of(3)], commands, "{hosts:?}");
+    }
+}
+
+#[test]
 fn alarms_halt_and_calendars_hold() {
     let cloud = fleet(6);
     cloud.alarm("errors", "ALARM");
