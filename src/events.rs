@@ -82,6 +82,16 @@ here, and task roles cannot be used. Somebody has to look now: systemctl status 
 docker logs --tail 50 ecs-agent",
 };
 
+pub const AGENT_BROKEN: Known = Known {
+    id: "6f0c2c1f7d5b4f58a1f5c0a9b2d47e31",
+    name: "agent-broken",
+    subject: "The ECS agent is down, unsupervised or cut off",
+    text: "\
+hostagent, which watches this host, found its agent broken: @HOSTAGENT_WHY@. Running tasks go on; no new ones start
+here, and task roles may not work. The service never repairs by itself. Look: hostagent check; then, where it says so,
+type: hostagent restart --repair",
+};
+
 pub const REFUSED: Known = Known {
     id: "228fab08cdab4df48e513624405a07d7",
     name: "refused",
@@ -120,7 +130,7 @@ then hostagent fleet resume",
 };
 
 /// Every one of them.
-pub const TABLE: [Known; 11] = [
+pub const TABLE: [Known; 12] = [
     ENDPOINTS_READY,
     ENDPOINTS_GONE,
     RESTART_BEGUN,
@@ -128,6 +138,7 @@ pub const TABLE: [Known; 11] = [
     RESTART_NOT_VERIFIED,
     REPAIRED,
     AGENT_DOWN,
+    AGENT_BROKEN,
     REFUSED,
     BLOCKED,
     CONFIGURATION_REFUSED,
@@ -175,5 +186,33 @@ mod tests {
             assert!(!known.subject.contains('\n') && !known.text.contains("\n\n"), "{}", known.name);
         }
         assert_eq!(named("step"), None);
+    }
+
+    /// Every source file outside this one, tests within them left out.
+    fn sources(dir: &std::path::Path, into: &mut String) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, into);
+            } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("src/events.rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                into.push_str(text.split("#[cfg(test)]").next().unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn every_event_of_the_catalog_is_told_somewhere_with_the_fields_its_text_names() {
+        let mut code = String::new();
+        sources(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut code);
+        for known in &TABLE {
+            let name = known.name.to_uppercase().replace('-', "_");
+            assert!(code.contains(&format!("events::{name}")), "nobody tells {}", known.name);
+            for field in known.text.split('@').filter_map(|word| word.strip_prefix("HOSTAGENT_")) {
+                let field = field.to_lowercase();
+                let told = [format!("{field} = "), format!("%{field},"), format!(" {field},")];
+                assert!(told.iter().any(|told| code.contains(told)), "{}: nobody tells {field}", known.name);
+            }
+        }
     }
 }

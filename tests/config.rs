@@ -155,6 +155,10 @@ fn each_mistake_is_one_line_that_names_place_key_found_and_allowed() {
             "[watch]\non_ready = \"move\"",
             "watch.on_ready: found \"move\"; allowed: \"restart\", \"report\" or \"rollout\"",
         ),
+        (
+            "[agent]\n[watch]\non_ready = \"rollout\"",
+            "10-a.toml:3: watch.on_ready: \"rollout\" needs fleet.rollout_role, and that is empty; set it to the ARN of the role",
+        ),
         ("[watch]\nsplay_max_s = 86401", "watch.splay_max_s: found 86401; allowed: seconds, from 0 (at once) to 86400"),
         ("[watch]\nsettled_interval_s = 4", "watch.settled_interval_s: found 4; allowed: seconds, from 5"),
         ("[watch]\nwindow = \"Mon 22:00-04:00 UTC\"", "watch.window: found \"Mon 22:00-04:00 UTC\"; allowed: a list"),

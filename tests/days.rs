@@ -80,7 +80,8 @@ impl Simulated {
                 _ => Lead::Elsewhere { why: "to the internet".into() },
             };
             let last = Some(decision.clone());
-            self.feed(Input::Looked { decision, ttl_s: Some(TTL_S), instance_id: Some(ID.into()), lead });
+            let asked_ms = self.up_ms;
+            self.feed(Input::Looked { decision, asked_ms, ttl_s: Some(TTL_S), instance_id: Some(ID.into()), lead });
             let pace = schedule::pace(&self.state, last.as_ref());
             let wait = schedule::interval(pace, Some(TTL_S), ID, self.looks.len() as u64, &self.policy);
             next_look = self.up_ms + wait.as_millis() as u64;
@@ -96,7 +97,7 @@ impl Simulated {
         match effects.doing {
             Some(Doing::AskHooks) => self.feed(Input::Hooks(None)),
             Some(Doing::Restart) => self.begun.push(self.up_ms),
-            Some(Doing::Look | Doing::TakeUp | Doing::StartRollout) | None => {}
+            Some(Doing::Look | Doing::TakeUp | Doing::StartRollout | Doing::AskAfterRollout) | None => {}
         }
     }
 

@@ -57,7 +57,7 @@ fn the_client_library_of_prometheus_reads_it() {
         }
         panic!("no Python has prometheus_client: apt-get install python3-prometheus-client (tests/run does, as root)");
     };
-    let view = MetricsView { cluster: Some("a\"b\\c\nd}".into()), ..seen() };
+    let view = MetricsView { cluster: Some("a\"b\\c\nd}".into()), looks_lost: Some(3), ..seen() };
     let text = render(&view);
     let families = scraped(python, &text);
     let value = |name: &str, labels: &[(&str, &str)]| {
@@ -73,6 +73,7 @@ fn the_client_library_of_prometheus_reads_it() {
     assert_eq!(value("hostagent_agent_connections", &[("path", "public")]), [1.0]);
     assert_eq!(value("hostagent_agent_connections", &[("path", "endpoint")]), [0.0]);
     assert_eq!(value("hostagent_public_path_seconds_total", &[]), [61.5]);
+    assert_eq!(value("hostagent_looks_lost_total", &[]), [3.0]);
     assert_eq!(value("hostagent_restarts", &[("kind", "restart"), ("outcome", "verified")]), [1.0]);
     assert_eq!(value("hostagent_restarts", &[("kind", "repair"), ("outcome", "not_verified")]), [1.0]);
     assert_eq!(value("hostagent_last_outage_seconds", &[("of", "agent")]), [0.8]);
@@ -86,7 +87,7 @@ fn the_client_library_of_prometheus_reads_it() {
     let agent = [("version", "1.105.1"), ("cluster", "a\"b\\c\\nd}")];
     assert_eq!(value("hostagent_ecs_agent_info", &agent), [1.0], "{text}");
     let counters = families.iter().filter(|f| f.1 == "counter").count();
-    assert!(families.iter().all(|f| f.1 == "gauge" || f.1 == "counter") && counters == 1);
+    assert!(families.iter().all(|f| f.1 == "gauge" || f.1 == "counter") && counters == 2);
 }
 
 fn ip(text: &str) -> std::net::IpAddr {
@@ -265,7 +266,8 @@ prop_compose! {
         version in word(),
         agent_version in option::of(word()),
         cluster in option::of(word()),
-        (last_look_s, public_path_s, budget_left) in any::<(Option<f64>, Option<f64>, Option<u64>)>(),
+        (last_look_s, public_path_s, budget_left, looks_lost) in
+            any::<(Option<f64>, Option<f64>, Option<u64>, Option<u64>)>(),
         services in vec(a_service(), 0..4),
         connections in vec((word(), any::<u64>()), 0..4),
         restarts in vec((word(), word(), any::<u64>()), 0..4),
@@ -275,7 +277,7 @@ prop_compose! {
     ) -> MetricsView {
         MetricsView {
             version, agent_version, cluster, last_look_s, services, connections, public_path_s, restarts, outage_s,
-            budget_left, decision, state,
+            budget_left, looks_lost, decision, state,
         }
     }
 }

@@ -1,11 +1,16 @@
 //! What must hold of the service, always: over generated sequences of looks, events, gates and clock jumps.
 
+#[path = "watch/runbook.rs"]
+mod runbook;
+#[path = "watch/service.rs"]
+mod service;
+
 use hostagent::{
     catalog::Service,
     config::{OnReady, Opening},
-    decide::{Decision, EndpointSet, Method, Plan, Reason},
+    decide::{Agreement, Decision, EndpointSet, Method, Plan, Reason},
     watch::{
-        Policy,
+        Policy, schedule,
         splay::splay,
         state::{Doing, Effects, Input, Kind, Lead, Moment, Phase, RunEnd, State},
         step,
@@ -88,7 +93,10 @@ struct Agreeing {
     looks: u32,
     since_ms: u64,
     longest_ttl_s: u32,
-    /// Enough looks over more than the longest TTL seen until then.
+    /// When the last was asked whose answers were not those of one before, and how long those may be cached.
+    fresh_ms: u64,
+    cached_ms: u64,
+    /// Enough looks with answers of their own, over more than the longest TTL seen until then.
     proved: bool,
 }
 
@@ -132,7 +140,13 @@ impl Host {
     }
 
     fn look(&self, decision: Decision, ttl_s: u32) -> Input {
-        Input::Looked { decision, ttl_s: Some(ttl_s), instance_id: Some(ID.into()), lead: Lead::Unknown }
+        Input::Looked {
+            decision,
+            asked_ms: self.up_ms,
+            ttl_s: Some(ttl_s),
+            instance_id: Some(ID.into()),
+            lead: Lead::Unknown,
+        }
     }
 
     /// One thing happens; everything the service asks for in return is done at once.
@@ -141,11 +155,23 @@ impl Host {
         let input = match world {
             World::Ready(n) => {
                 let ttl = u32::max(ttl_s, 1);
-                let anew = Agreeing { set: *n, looks: 0, since_ms: self.up_ms, longest_ttl_s: 0, proved: false };
+                let since_ms = self.up_ms;
+                let anew = Agreeing {
+                    set: *n,
+                    looks: 0,
+                    since_ms,
+                    longest_ttl_s: 0,
+                    fresh_ms: 0,
+                    cached_ms: 0,
+                    proved: false,
+                };
                 let mut agreeing = self.agreeing.filter(|a| a.set == *n).unwrap_or(anew);
-                agreeing.looks += 1;
                 agreeing.longest_ttl_s = agreeing.longest_ttl_s.max(ttl);
-                let spread_ms = self.up_ms - agreeing.since_ms;
+                if agreeing.looks == 0 || self.up_ms - agreeing.fresh_ms > agreeing.cached_ms {
+                    (agreeing.looks, agreeing.fresh_ms) = (agreeing.looks + 1, self.up_ms);
+                    agreeing.cached_ms = u64::from(ttl.min(300)) * 1_000;
+                }
+                let spread_ms = agreeing.fresh_ms - agreeing.since_ms;
                 let enough = agreeing.looks >= self.policy.samples.max(2);
                 agreeing.proved |= enough && spread_ms > u64::from(agreeing.longest_ttl_s.min(300)) * 1_000;
                 self.agreeing = Some(agreeing);
@@ -194,7 +220,7 @@ impl Host {
         let (state, Effects { doing, .. }) = step(&self.state, input, &self.moment(), &self.policy);
         self.state = state;
         match doing {
-            None | Some(Doing::Look) => Ok(()),
+            None | Some(Doing::Look | Doing::AskAfterRollout) => Ok(()),
             Some(Doing::AskHooks) => {
                 let veto = self.veto.then(|| ("10-hook".to_owned(), "no".to_owned()));
                 self.feed(&Input::Hooks(veto))
@@ -202,12 +228,18 @@ impl Host {
             Some(Doing::Restart) => self.restarts(&before, input),
             Some(Doing::StartRollout) => {
                 prop_assert_eq!(self.policy.on_ready, OnReady::Rollout, "somebody else's runbook was started");
-                let Phase::Ready { endpoints } = &self.state.phase else {
+                prop_assert_eq!(input, &Input::Hooks(None), "the hooks agreed just before");
+                prop_assert!(!self.paused && self.open && !self.veto, "paused, outside the window or vetoed");
+                let Phase::Waiting { endpoints, .. } = &self.state.phase else {
                     return Err(TestCaseError::fail(format!("started in {:?}", self.state.phase)));
                 };
-                let known = self.state.rollout.as_ref().is_some_and(|(set, _)| set == endpoints);
-                prop_assert!(!known, "one rollout for a set of endpoints");
-                let answer = if self.veto { Err("AccessDenied".to_owned()) } else { Ok("an-execution".to_owned()) };
+                let n = (0..2).find(|n| set(*n) == *endpoints).expect("one of ours");
+                prop_assert_eq!(self.last, Some(n), "the last look agreed");
+                let proof = self.agreeing.filter(|a| a.set == n && a.proved);
+                prop_assert!(proof.is_some(), "enough looks over more than one TTL: {:?}", self.agreeing);
+                prop_assert!(self.state.joined_for(endpoints).is_none(), "one rollout for a set of endpoints");
+                let denied = self.runs % 2 == 1;
+                let answer = if denied { Err("AccessDenied".to_owned()) } else { Ok("an-execution".to_owned()) };
                 self.feed(&Input::Rollout(answer))
             }
             Some(Doing::TakeUp) => {
@@ -260,15 +292,15 @@ impl Host {
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    (2_u32..5, 1_u64..20, 0_u64..1_800, prop_oneof![4 => Just(OnReady::Restart), 1 => Just(OnReady::Report)]).prop_map(
-        |(samples, min_spread_s, splay_s, on_ready)| Policy {
-            on_ready,
-            samples,
-            min_spread_s,
-            splay_max: Duration::from_secs(splay_s),
-            settled_interval: Duration::from_secs(300),
-        },
-    )
+    let on_ready = prop_oneof![4 => Just(OnReady::Restart), 1 => Just(OnReady::Report), 2 => Just(OnReady::Rollout)];
+    (2_u32..5, 1_u64..20, 0_u64..1_800, on_ready).prop_map(|(samples, min_spread_s, splay_s, on_ready)| Policy {
+        on_ready,
+        samples,
+        min_spread_s,
+        splay_max: Duration::from_secs(splay_s),
+        settled_interval: Duration::from_secs(300),
+        ..Policy::default()
+    })
 }
 
 fn config() -> ProptestConfig {
@@ -333,8 +365,49 @@ proptest! {
         host.happens(&World::Other(0), 61_000, 60)?;
         prop_assert_eq!(&host.state.phase, &Phase::Observing);
         host.happens(&World::Ready(0), 61_000, 60)?;
-        let once = matches!(&host.state.phase, Phase::Candidate { seen: 1, .. });
+        let once = matches!(&host.state.phase, Phase::Candidate { looks: Agreement { seen: 1, .. }, .. });
         prop_assert!(once || host.acted.contains_key(&0), "{:?}", host.state.phase);
+    }
+
+    /// Behind a cache that counts its TTL down, whoever fills it and however often the service is made to look: as many
+    /// answers as asked for, each fetched anew, and at its own pace it gets there.
+    #[test]
+    fn a_cached_answer_counts_once(
+        policy in policy(),
+        ttl_s in 1_u32..400,
+        fetched_before_ms in 0_u64..400_000,
+        disturbed in prop::collection::vec((any::<bool>(), 0_u64..10_000), 0..40),
+    ) {
+        let mut host = Host::new(policy);
+        let start_ms = host.up_ms;
+        let ttl_ms = u64::from(ttl_s) * 1_000;
+        let mut fetched_ms = start_ms - fetched_before_ms % ttl_ms;
+        let mut heard = std::collections::BTreeSet::new();
+        let mut disturbed = disturbed.into_iter();
+        loop {
+            // What is left is told in whole seconds, rounded down.
+            if host.up_ms - fetched_ms >= ttl_ms {
+                fetched_ms = host.up_ms;
+            }
+            let left_s = u32::try_from((ttl_ms - (host.up_ms - fetched_ms)) / 1_000).unwrap();
+            heard.insert(fetched_ms);
+            let input = host.look(restart(0), left_s);
+            host.state = step(&host.state, &input, &host.moment(), &host.policy).0;
+            let Phase::Candidate { looks, .. } = &host.state.phase else { break };
+            // What lives longer than the cap is not waited for.
+            prop_assert!(looks.seen as usize <= heard.len() || ttl_s > 300, "{looks:?} of {heard:?}");
+            prop_assert!(host.up_ms - start_ms < 302_000 * 7, "never: {looks:?}");
+            let pace = schedule::pace(&host.state, None);
+            let due = schedule::interval(pace, Some(left_s), ID, 2, &host.policy).as_millis() as u64;
+            host.up_ms += match disturbed.next() {
+                Some((true, early_ms)) => early_ms.min(due),
+                _ => due,
+            };
+        }
+        if ttl_s <= 300 {
+            prop_assert!(heard.len() >= host.policy.samples as usize, "{heard:?}");
+        }
+        prop_assert!(host.up_ms - start_ms > u64::from(ttl_s.min(300)) * 1_000);
     }
 
     #[test]
@@ -373,7 +446,8 @@ fn another_instance_from_the_same_image_starts_afresh() {
     host.state.tried = vec![set(0)];
     host.state.failures = 7;
     let instance_id = Some("i-2".into());
-    let input = Input::Looked { decision: other(0), ttl_s: Some(60), instance_id, lead: Lead::Unknown };
+    let (asked_ms, lead) = (host.up_ms, Lead::Unknown);
+    let input = Input::Looked { decision: other(0), asked_ms, ttl_s: Some(60), instance_id, lead };
     let (state, _) = step(&host.state, &input, &host.moment(), &host.policy);
     assert!(state.tried.is_empty() && state.failures == 0, "{state:?}");
     assert_eq!(state.instance_id.as_deref(), Some("i-2"));
@@ -388,8 +462,11 @@ fn another_boot_counts_anew_and_remembers_what_was_tried() {
         agrees: true,
         hold: hostagent::watch::state::Hold::Splay,
     };
-    let state = State { phase: waiting.clone(), tried: vec![set(1)], not_before_ms: 7, ..State::default() };
+    let seen =
+        State { led: Some(set(1)), verdict: "settled".into(), rollout_trouble: "denied".into(), ..State::default() };
+    let state = State { phase: waiting.clone(), tried: vec![set(1)], not_before_ms: 7, ..seen };
     let other = state.clone().resumed(false);
+    assert_eq!((&other.led, other.verdict.as_str(), other.rollout_trouble.as_str()), (&None, "", ""));
     assert_eq!((other.phase, other.not_before_ms), (Phase::Observing, 0));
     assert_eq!(other.tried, [set(1)]);
     let same = state.resumed(true);
@@ -399,7 +476,8 @@ fn another_boot_counts_anew_and_remembers_what_was_tried() {
 /// What a look makes of a host: the phase, and the kinds and texts of what it notes.
 fn sees(host: &mut Host, decision: Decision, lead: Lead, after_s: u64) -> Vec<(Kind, String)> {
     host.up_ms += after_s * 1_000;
-    let input = Input::Looked { decision, ttl_s: Some(60), instance_id: Some(ID.into()), lead };
+    let asked_ms = host.up_ms;
+    let input = Input::Looked { decision, asked_ms, ttl_s: Some(60), instance_id: Some(ID.into()), lead };
     let (state, effects) = step(&host.state, &input, &host.moment(), &host.policy);
     host.state = state;
     effects.notes.into_iter().map(|note| (note.kind, note.text)).collect()

@@ -16,7 +16,11 @@ const FILES: [(&str, &str); 9] = [
          /usr/lib/hostagent/config.d are read too.",
     ),
     ("/usr/lib/hostagent/config.d/00-hostagent.toml", "Every setting with its default. Not to be edited."),
-    ("/etc/hostagent/hooks.d/", "Executable files that may veto a restart by the service."),
+    (
+        "/etc/hostagent/hooks.d/",
+        "Programs that may veto a restart by the service; whatever else is in there vetoes, too. What they may do is told \
+         in 00-hostagent.toml at hooks_dir.",
+    ),
     ("/run/hostagent/pause", "While it exists the service does nothing to the agent."),
     ("/run/hostagent/", "Lock and progress of a restart under way; gone at reboot."),
     ("/var/lib/hostagent/", "History and intent: what was done for which endpoint addresses, and the budget."),

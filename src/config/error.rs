@@ -38,6 +38,12 @@ pub enum ConfigError {
     Unknown { place: Place, key: String, what: &'static str, allowed: String },
     #[error("{place}: {key}: found {found}; allowed: {allowed}")]
     Value { place: Place, key: String, found: String, allowed: String },
+    /// `place` is where "rollout" was chosen.
+    #[error(
+        "{place}: watch.on_ready: \"rollout\" needs fleet.rollout_role, and that is empty; set it to the ARN of the role \
+         that the runbook acts with (AutomationRole of packaging/cloudformation), or choose \"restart\" or \"report\""
+    )]
+    NoRole { place: String },
     /// Each side is `PLACE: KEY: BLOCK`.
     #[error(
         "{endpoint} overlaps {public}; an address is either an endpoint's or public: \

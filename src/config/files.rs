@@ -3,7 +3,7 @@
 use super::{ConfigError, Place};
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
     io::{self, Read},
     os::unix::fs::FileTypeExt,
@@ -38,13 +38,19 @@ pub(super) fn drop_ins(dirs: &[PathBuf], required: bool) -> Result<Vec<DropIn>, 
         };
         for entry in entries {
             let entry = entry.map_err(|error| directory_error(dir, error))?;
-            let path = entry.path();
-            if path.extension().is_some_and(|extension| extension == "toml") {
-                chosen.insert(entry.file_name(), path);
+            if is_drop_in(&entry.file_name()) {
+                chosen.insert(entry.file_name(), entry.path());
             }
         }
     }
     chosen.into_values().map(read).collect()
+}
+
+/// Whether a name is a drop-in's: `*.toml`, and not hidden, as with systemd's own. So what editors and package managers
+/// leave beside one is none: `.50-x.toml.swp`, `.#50-x.toml`, `50-x.toml~`, `50-x.toml.dpkg-new`.
+fn is_drop_in(name: &OsStr) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "toml")
+        && !name.as_encoded_bytes().starts_with(b".")
 }
 
 fn read(path: PathBuf) -> Result<DropIn, ConfigError> {
@@ -114,7 +120,11 @@ mod tests {
         fs::write(etc.path().join("10-a.toml"), "etc a").unwrap();
         fs::write(etc.path().join("20-c.toml"), "etc c").unwrap();
         fs::write(etc.path().join("README"), "not read").unwrap();
-        fs::write(etc.path().join("20-c.toml.bak"), "not read").unwrap();
+        for left in [".20-c.toml", ".20-c.toml.swp", "20-c.toml~", "20-c.toml.bak", "20-c.toml.dpkg-new", ".toml"] {
+            fs::write(etc.path().join(left), "not read").unwrap();
+        }
+        // The lock of Emacs points nowhere.
+        symlink("root@host.1234:1", etc.path().join(".#20-c.toml")).unwrap();
         let missing = lib.path().join("nothing-here");
         let found = drop_ins(&[lib.path().into(), missing, etc.path().into()], false).unwrap();
         assert_eq!(names(&found), ["10-a.toml", "20-c.toml", "50-b.toml"]);

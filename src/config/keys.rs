@@ -76,7 +76,7 @@ pub(super) const KEYS: &[Key] = keys! {
     fleet.brake, "\"required\", \"if-available\" or \"off\"", v::brake;
     fleet.calendars, "a list of at most 10 names or ARNs of Change Calendars", v::calendars;
     fleet.compliance, "true or false", v::boolean;
-    fleet.rollout_role, "the ARN of an IAM role, or \"\" for the host's own rights", v::optional_role;
+    fleet.rollout_role, "the ARN of an IAM role, or \"\" for none", v::optional_role;
     paths.state_dir, "an absolute path", v::path;
     paths.runtime_dir, "an absolute path", v::path;
 };

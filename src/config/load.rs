@@ -1,6 +1,6 @@
 //! Drop-ins merged over the defaults.
 
-use super::{ConfigError, Place, SYSTEM_DIRS, Settings, files, fragment, keys};
+use super::{ConfigError, OnReady, Place, SYSTEM_DIRS, Settings, files, fragment, keys};
 use ipnet::IpNet;
 use serde_json::Value;
 use std::{
@@ -79,6 +79,7 @@ pub fn load(source: &Source) -> Result<Loaded, ConfigError> {
         loaded.files.push(drop_in.path);
     }
     loaded.check_overlap()?;
+    loaded.check_role()?;
     Ok(loaded)
 }
 
@@ -114,6 +115,14 @@ impl Loaded {
             }
         }
         Ok(())
+    }
+
+    /// A runbook without a role of its own would act with the rights of the host that happened to start it.
+    fn check_role(&self) -> Result<(), ConfigError> {
+        if self.settings.watch.on_ready != OnReady::Rollout || self.settings.fleet.rollout_role.is_some() {
+            return Ok(());
+        }
+        Err(ConfigError::NoRole { place: self.origin("watch.on_ready").to_string() })
     }
 
     /// How many values in effect come from this file; 0 when it only masks another, or is overridden.

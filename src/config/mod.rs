@@ -14,7 +14,7 @@ mod window;
 pub use error::{ConfigError, Place};
 pub use files::SYSTEM_DIRS;
 pub use load::{Loaded, Origin, Source, load};
-pub use window::{Opening, Window, opening};
+pub use window::{Opening, Window, opening, opens_words};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -202,7 +202,7 @@ pub struct FleetSettings {
     pub calendars: Vec<String>,
     /// Whether the service tells SSM Compliance how the host stands.
     pub compliance: bool,
-    /// ARN of the role that the runbook is started with; without one it has this host's rights.
+    /// ARN of the role that the runbook is started with; there is one when `on_ready` is `rollout`.
     pub rollout_role: Option<String>,
 }
 

@@ -70,6 +70,18 @@ pub fn opening(windows: &[Window], now: Timestamp) -> Opening {
     Opening::Closed { opens: spans().map(|(begin, _)| begin).filter(|begin| *begin > now).min() }
 }
 
+/// When a window opens, in its own zone: `Sat 02:00 Europe/Berlin (2026-11-28)`. `opens` is what [`opening`] said.
+pub fn opens_words(windows: &[Window], opens: Timestamp) -> String {
+    let its = windows.iter().find(|window| window.spans(opens).any(|(begin, _)| begin == opens));
+    let (zone, name) = match its {
+        Some(window) => (window.zone.clone(), window.text.rsplit(' ').next().unwrap_or("UTC")),
+        None => (TimeZone::UTC, "UTC"),
+    };
+    let at = Zoned::new(opens, zone);
+    let day = DAYS.get(day_index(at.weekday())).copied().unwrap_or_default();
+    format!("{day} {:02}:{:02} {name} ({})", at.hour(), at.minute(), at.date())
+}
+
 fn day_index(day: Weekday) -> usize {
     usize::try_from(day.to_monday_zero_offset()).unwrap_or(0)
 }
@@ -204,6 +216,20 @@ mod tests {
         assert_eq!(opening(&windows, at("2026-11-22T00:00:00Z")), Opening::Open { length_s: 4 * 3_600 });
         // The night of 25 October has an hour more.
         assert_eq!(opening(&windows, at("2026-10-25T00:00:00Z")), Opening::Open { length_s: 5 * 3_600 });
+    }
+
+    #[test]
+    fn when_it_opens_is_said_in_its_own_zone() {
+        let windows = ["Mon-Fri 22:00-04:00 UTC", "Sat 02:00-04:00 Europe/Berlin"].map(|text| text.parse().unwrap());
+        let said = |now: &str| {
+            let Opening::Closed { opens: Some(opens) } = opening(&windows, at(now)) else { panic!("closed at {now}") };
+            opens_words(&windows, opens)
+        };
+        // 2026-11-20 is a Friday, and Berlin an hour ahead.
+        assert_eq!(said("2026-11-20T12:00:00Z"), "Fri 22:00 UTC (2026-11-20)");
+        let sat = &windows[1..];
+        assert_eq!(opens_words(sat, at("2026-11-21T01:00:00Z")), "Sat 02:00 Europe/Berlin (2026-11-21)");
+        assert_eq!(opens_words(&[], at("2026-11-21T01:30:00Z")), "Sat 01:30 UTC (2026-11-21)");
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod plan;
 mod policy;
 pub mod recover;
 
-pub use confirm::{Round, TTL_CAP_S, samples, spread_s};
+pub use confirm::{Agreement, Round, TTL_CAP_S, longest_s, longest_ttl_s, next_round, run_out_ms, samples};
 pub use history::*;
 pub use needs::{about_the_agent, answer};
 pub use permit::{Ask, FRESH_S, Permit, permit};

@@ -35,6 +35,8 @@ pub struct Member {
     pub zone: Option<String>,
     pub arn: String,
     pub agent_connected: bool,
+    /// The one that the instance came from; `None` where it came by itself.
+    pub capacity_provider: Option<String>,
 }
 
 /// One host's part in a command.
@@ -57,7 +59,7 @@ pub enum InvocationState {
     Success,
     /// The document ended with an error.
     Failed,
-    /// The document ran too long and was killed.
+    /// The document ran too long and was killed, or the host went away meanwhile.
     TimedOut,
     /// The host was never reached: nothing ran there.
     NotReached,
@@ -134,4 +136,5 @@ pub struct StoredDocument {
     pub content: String,
     pub version: String,
     pub latest: String,
+    pub tags: BTreeMap<String, String>,
 }

@@ -34,7 +34,7 @@ pub struct Unit {
     pub fragment_path: String,
     /// `CLOCK_MONOTONIC` microseconds at which the unit was last started; 0 if never.
     pub inactive_exit_us: u64,
-    /// Identifies this run of the unit; empty when it never ran.
+    /// Identifies this run of the unit: its invocation ID, before systemd 232 when it began. Empty when it never ran.
     pub invocation_id: String,
     /// A queued or running job, if there is one.
     pub job: Option<String>,

@@ -2,6 +2,7 @@
 
 use crate::{
     facts::{Invocation, InvocationState},
+    ports::aws::AwsError,
     text::cut,
 };
 use serde::{Deserialize, Serialize};
@@ -102,19 +103,31 @@ impl Answer {
         Self::silent(Standing::NoAnswer, "not-managed", why, "see its SSM agent, its role and its way to SSM")
     }
 
+    /// Of a host that has not answered in the time there was.
+    pub fn late() -> Self {
+        let remedy = "ask again with a longer --patience";
+        Self::silent(Standing::NoAnswer, "no-answer-yet", "it has not answered yet", remedy)
+    }
+
+    /// Of a host to which nothing could be sent.
+    pub fn not_asked(error: &AwsError) -> Self {
+        let why = format!("it could not be asked: {}: {}", error.action, error.why);
+        let remedy = if error.remedy.is_empty() { "ask again" } else { &error.remedy };
+        Self::silent(Standing::NoAnswer, "not-asked", short(&why), remedy)
+    }
+
     /// What an invocation of a check or restart tells.
     pub fn of(invocation: &Invocation) -> Self {
         let silent = |rule, why: &str, remedy| Self::silent(Standing::NoAnswer, rule, why, remedy);
         match invocation.state {
-            InvocationState::UnderWay => {
-                silent("no-answer-yet", "it has not answered yet", "ask again with a longer --patience")
-            }
+            InvocationState::UnderWay => Self::late(),
             InvocationState::NotReached => {
                 silent("not-reached", "SSM could not reach it", "see its SSM agent, its role and its way to SSM")
             }
             InvocationState::NotSent => silent("not-sent", "the command was cancelled before it was sent", "ask again"),
             InvocationState::TimedOut => {
-                silent("timed-out", "the command ran too long and was killed", "see the host: hostagent status")
+                let why = "it did not end in time: the command hangs there, or the host has gone";
+                silent("timed-out", why, "see whether the instance still runs; on it, hostagent status")
             }
             InvocationState::Success | InvocationState::Failed => Self::read(&invocation.output),
         }

@@ -1,6 +1,6 @@
 //! The SSM documents this program brings, and how an account's differ from them.
 
-use crate::ports::aws::documents::Kind;
+use crate::{facts::StoredDocument, ports::aws::documents::Kind};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use similar::TextDiff;
@@ -13,7 +13,7 @@ pub const ROLLOUT: &str = "HostAgent-Rollout";
 /// The association that checks every host from time to time.
 pub const ASSOCIATION: &str = "HostAgent-Check";
 
-/// Whose a document is; `fleet uninstall` removes no other.
+/// Whose a document is: one without it, or with another value, is somebody else's. It is neither changed nor removed.
 pub const OWNER_TAG: (&str, &str) = ("hostagent:managed-by", "hostagent");
 pub const HASH_TAG: &str = "hostagent:content-sha256";
 pub const VERSION_TAG: &str = "hostagent:version";
@@ -70,30 +70,78 @@ pub enum Change {
         version: String,
     },
     Create,
-    /// Somebody's own document has this name, or an older version of ours.
     Update {
         from: String,
         diff: String,
     },
+    /// Of the same content, and somebody else's: it becomes ours.
+    Adopt {
+        version: String,
+    },
+    /// Somebody else's document has this name. It is left as it is.
+    Foreign {
+        from: String,
+        /// What its owner's tag says; `None` without one.
+        owner: Option<String>,
+        diff: String,
+    },
 }
 
-/// Compares by hash. `stored` is the content and version of the account's default version.
-pub fn change(document: &Document, stored: Option<(&str, &str)>) -> Change {
-    match stored {
-        None => Change::Create,
-        Some((content, version)) if hash(content) == document.hash() => Change::Same { version: version.into() },
-        Some((content, version)) => {
-            let diff = TextDiff::from_lines(content, document.content);
-            let (theirs, ours) = (format!("{} (version {version})", document.name), format!("{} (new)", document.name));
-            let diff = diff.unified_diff().context_radius(2).header(&theirs, &ours).to_string();
-            Change::Update { from: version.into(), diff }
+impl Change {
+    /// Whether something is to be done.
+    pub fn is_wanted(&self) -> bool {
+        !matches!(self, Change::Same { .. } | Change::Foreign { .. })
+    }
+
+    /// The lines that are, or would be, others; empty for a document that is new or the same.
+    pub fn diff(&self) -> &str {
+        match self {
+            Change::Update { diff, .. } | Change::Foreign { diff, .. } => diff,
+            Change::Same { .. } | Change::Create | Change::Adopt { .. } => "",
         }
+    }
+}
+
+/// Whether this program made the document, or was told to take it over.
+pub fn is_ours(stored: &StoredDocument) -> bool {
+    owner(stored) == Some(OWNER_TAG.1)
+}
+
+fn owner(stored: &StoredDocument) -> Option<&str> {
+    stored.tags.get(OWNER_TAG.0).map(String::as_str)
+}
+
+/// Compares by hash. With `adopt`, somebody else's document becomes ours.
+pub fn change(document: &Document, stored: Option<&StoredDocument>, adopt: bool) -> Change {
+    let Some(stored) = stored else { return Change::Create };
+    let version = stored.version.clone();
+    let ours = is_ours(stored);
+    if hash(&stored.content) == document.hash() {
+        return if adopt && !ours { Change::Adopt { version } } else { Change::Same { version } };
+    }
+    let diff = TextDiff::from_lines(stored.content.as_str(), document.content);
+    let (theirs, new) = (format!("{} (version {version})", document.name), format!("{} (new)", document.name));
+    let diff = diff.unified_diff().context_radius(2).header(&theirs, &new).to_string();
+    if ours || adopt {
+        Change::Update { from: version, diff }
+    } else {
+        Change::Foreign { from: version, owner: owner(stored).map(str::to_owned), diff }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn stored(content: &str, owner: Option<&str>) -> StoredDocument {
+        let tags = owner.map(|owner| (OWNER_TAG.0.to_owned(), owner.to_owned()));
+        StoredDocument {
+            content: content.into(),
+            version: "2".into(),
+            latest: "2".into(),
+            tags: tags.into_iter().collect(),
+        }
+    }
 
     #[test]
     fn the_documents_keep_to_the_limits_of_ssm() {
@@ -109,11 +157,30 @@ mod tests {
     #[test]
     fn only_another_content_is_a_change() {
         let document = DOCUMENTS[0];
-        assert_eq!(change(&document, None), Change::Create);
-        assert_eq!(change(&document, Some((document.content, "3"))), Change::Same { version: "3".into() });
-        let older = document.content.replace("timeoutSeconds: '120'", "timeoutSeconds: '60'");
-        let Change::Update { from, diff } = change(&document, Some((&older, "2"))) else { panic!("no update") };
+        assert_eq!(change(&document, None, false), Change::Create);
+        let same = stored(document.content, Some("hostagent"));
+        assert_eq!(change(&document, Some(&same), false), Change::Same { version: "2".into() });
+        assert_eq!(change(&document, Some(&same), true), Change::Same { version: "2".into() });
+        let older = document.content.replace("timeoutSeconds: '60'", "timeoutSeconds: '120'");
+        let older = stored(&older, Some("hostagent"));
+        let Change::Update { from, diff } = change(&document, Some(&older), false) else { panic!("no update") };
         assert_eq!(from, "2");
-        assert!(diff.contains("-    timeoutSeconds: '60'\n+    timeoutSeconds: '120'\n"), "{diff}");
+        assert!(diff.contains("-    timeoutSeconds: '120'\n+    timeoutSeconds: '60'\n"), "{diff}");
+    }
+
+    #[test]
+    fn a_document_of_somebody_else_is_changed_only_when_it_is_adopted() {
+        let document = DOCUMENTS[0];
+        for owner in [None, Some("cloudformation")] {
+            let theirs = stored("schemaVersion: '2.2'\n", owner);
+            let left = change(&document, Some(&theirs), false);
+            let Change::Foreign { owner: seen, .. } = &left else { panic!("{left:?}") };
+            assert_eq!(seen.as_deref(), owner);
+            assert!(!left.is_wanted() && left.diff().contains("+description:"), "{left:?}");
+            assert!(matches!(change(&document, Some(&theirs), true), Change::Update { .. }));
+            let same = stored(document.content, owner);
+            assert_eq!(change(&document, Some(&same), false), Change::Same { version: "2".into() });
+            assert_eq!(change(&document, Some(&same), true), Change::Adopt { version: "2".into() });
+        }
     }
 }

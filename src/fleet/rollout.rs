@@ -77,9 +77,11 @@ impl Plan {
 }
 
 /// The token of the rollout for these endpoints of a cluster: whichever host of it notices them first starts the runbook,
-/// and all others join. A UUID made of a SHA-256; never changes between versions.
-pub fn token(cluster: &str, endpoints: &EndpointSet) -> String {
-    let hex = super::documents::hash(&format!("hostagent rollout {cluster} {endpoints}"));
+/// and all others join. The hosts that an execution left over come to the same one again: the one `after` it. A UUID made
+/// of a SHA-256; never changes between versions.
+pub fn token(cluster: &str, endpoints: &EndpointSet, after: Option<&str>) -> String {
+    let after = after.map(|execution| format!(" after {execution}")).unwrap_or_default();
+    let hex = super::documents::hash(&format!("hostagent rollout {cluster} {endpoints}{after}"));
     let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
     // Version 8: made by the maker's own rule.
     format!("{}-{}-8{}-8{}-{}", part(0, 8), part(8, 12), part(13, 16), part(17, 20), part(20, 32))
@@ -129,8 +131,9 @@ pub struct State {
 impl State {
     /// From the execution's variables; the outputs of one that ended hold the same.
     pub fn of(execution: &Execution) -> Option<Self> {
-        let text = execution.variables.get("State").and_then(|values| values.first())?;
-        let state: Self = serde_json::from_str(text).ok()?;
+        // A variable's texts are short, and so the JSON comes in pieces.
+        let text = execution.variables.get("State")?.concat();
+        let state: Self = serde_json::from_str(&text).ok()?;
         (!state.phase.is_empty()).then_some(state)
     }
 
@@ -280,7 +283,8 @@ mod tests {
     fn a_rollout_says_where_it_is() {
         let state = r#"{"phase":"restart","zones":[["eu-west-1a",20],["eu-west-1b",20]],"zone":1,"wave":3,"hosts":40,
             "counts":{"moved":5,"settled_before":2},"later":"added"}"#;
-        let variables = BTreeMap::from([("State".to_owned(), vec![state.to_owned()])]);
+        let (one, two) = state.split_at(40);
+        let variables = BTreeMap::from([("State".to_owned(), vec![one.to_owned(), two.to_owned()])]);
         let standing = Standing::of(&Execution { variables, ..execution(ExecutionStatus::UnderWay) });
         assert_eq!(standing.says, "wave 3 in eu-west-1b restarting: 5 moved, 2 settled before, 33 to go");
         assert_eq!(Standing::of(&execution(ExecutionStatus::UnderWay)).says, "is beginning");
@@ -291,10 +295,14 @@ mod tests {
         use crate::catalog::Service;
         let set = |last: u8| EndpointSet([(Service::Ecs, [10, 0, 0, last].into())].into());
         // A change here would have a fleet of two versions start two rollouts.
-        assert_eq!(token("prod", &set(1)), token("prod", &set(1)));
-        assert_ne!(token("prod", &set(1)), token("test", &set(1)));
-        assert_ne!(token("prod", &set(1)), token("prod", &set(2)));
-        let token = token("prod", &set(1));
+        let first = |cluster, last| token(cluster, &set(last), None);
+        assert_eq!(first("prod", 1), "1de6a81e-e9bd-87d4-82db-4e608fe09668");
+        assert_ne!(first("prod", 1), first("test", 1));
+        assert_ne!(first("prod", 1), first("prod", 2));
+        let next = |execution| token("prod", &set(1), Some(execution));
+        assert_eq!(next("4105a4fc"), next("4105a4fc"));
+        assert!(next("4105a4fc") != first("prod", 1) && next("4105a4fc") != next("51"));
+        let token = first("prod", 1);
         let lengths: Vec<usize> = token.split('-').map(str::len).collect();
         assert_eq!(lengths, [8, 4, 4, 4, 12], "{token}");
     }

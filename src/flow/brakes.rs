@@ -2,11 +2,12 @@
 
 use super::Run;
 use crate::{
-    config::Brake,
+    config::{Brake, FleetSettings},
     decide::{self, Decision, brake::Brakes},
     events,
     facts::{Fact, Missing, Observation},
     fleet::halt::{self, Halt},
+    ports::Ports,
 };
 
 /// Region and cluster, as far as the host knows them.
@@ -31,23 +32,26 @@ pub(super) async fn held(run: &Run<'_>, seen: &Observation) -> Result<(), Decisi
     }
     let brakes = match place(seen) {
         Err(missing) => Brakes { halt: Fact::Unknown(missing), open: None },
-        Ok((region, cluster)) => {
-            let name = halt::parameter(cluster);
-            let halt = run.ports.fleet.parameter(region, &name);
-            let open = async {
-                if settings.calendars.is_empty() {
-                    return None;
-                }
-                Some(Fact::from(run.ports.fleet.is_open(region, &settings.calendars).await))
-            };
-            let (halt, open) = tokio::join!(halt, open);
-            Brakes { halt: Fact::from(halt), open }
-        }
+        Ok((region, cluster)) => read(run.ports, settings, region, cluster).await,
     };
     for unread in decide::brake::brake(&brakes, settings)? {
         tracing::info!(run = %run.run_id, "a brake of the fleet could not be read, and fleet.brake passes it over: {unread}");
     }
     Ok(())
+}
+
+/// The brakes of a cluster as they are now. To be asked for only where they are not off.
+pub async fn read(ports: &Ports, settings: &FleetSettings, region: &str, cluster: &str) -> Brakes {
+    let name = halt::parameter(cluster);
+    let halt = ports.fleet.parameter(region, &name);
+    let open = async {
+        if settings.calendars.is_empty() {
+            return None;
+        }
+        Some(Fact::from(ports.fleet.is_open(region, &settings.calendars).await))
+    };
+    let (halt, open) = tokio::join!(halt, open);
+    Brakes { halt: Fact::from(halt), open }
 }
 
 /// Halts the cluster: this host was moved, and that cannot be verified. Bounded, and never in the way of mending it.

@@ -5,13 +5,13 @@ use crate::{
     assess,
     catalog::{CONTROL_PLANE, Service},
     config::Settings,
-    decide::{self, Policy, Round, TTL_CAP_S},
+    decide::{self, Policy, Round},
     facts::{Fact, NameFact, Observation, Task},
     observe,
     progress::Event,
 };
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// Between two looks at the tasks.
 const TASKS_EVERY: Duration = Duration::from_secs(1);
@@ -19,34 +19,37 @@ const TASKS_EVERY: Duration = Duration::from_secs(1);
 /// The longest a confirmation may take, in seconds.
 pub fn longest_confirmation_s(settings: &Settings) -> u64 {
     let look = 4 * (settings.network.dns_timeout_ms + settings.network.probe_timeout_ms) / 1000 + 2;
-    u64::from(TTL_CAP_S).max(settings.confirm.min_spread_s) + 1 + u64::from(settings.confirm.samples) * look
+    let policy = Policy::new(settings, false);
+    // One more than asked for: the first answers may have had almost nothing left of their TTL.
+    decide::longest_s(&policy) + (u64::from(decide::samples(&policy)) + 1) * look
 }
 
-/// Looks the control plane's names up as often as configured, spread over more than one TTL, and connects to every
-/// address each time. Ends early at the first sample that disagrees: the rest could not mend it.
+/// Looks the control plane's names up until as many answers as configured agree, each asked for when the one before
+/// has gone from every cache, over more than one TTL; connects to every address each time. Ends early at the first that
+/// disagrees: the rest could not mend it.
 pub(super) async fn confirm(run: &Run<'_>, first: &Observation) -> Vec<Round> {
     let policy = Policy::new(run.settings, run.allow_repair);
-    let of = run.settings.confirm.samples.max(2);
+    let of = decide::samples(&policy);
+    // The rounds end by themselves as long as the clock goes on; should it stand still, this ends them.
+    let (began, bound) = (Instant::now(), Duration::from_secs(longest_confirmation_s(run.settings)));
     let hosts = control_plane_hosts(&first.names);
     let mut rounds: Vec<Round> = Vec::new();
-    for n in 1..=of {
+    loop {
         let at = jiff::Timestamp::now();
         let names = observe::look_up(run.ports, hosts.clone()).await;
+        let answered = Instant::now();
         let reach = observe::probe(run.ports, run.settings, &names).await;
         let agrees = rounds.first().is_none_or(|r| same_addresses(&r.names, &names));
         rounds.push(Round { at, names, reach });
-        // By the longest TTL seen so far, and a little over: whole seconds are what the proof counts.
-        let spread = decide::spread_s(rounds.iter().flat_map(|r| &r.names), &policy);
-        let pause = (Duration::from_secs(spread) + Duration::from_millis(50)).div_f64(f64::from(of - 1));
-        let last = n == of || !agrees;
-        let next_in_s = if last { 0.0 } else { pause.as_secs_f64() };
-        run.tell(Event::Confirming { sample: n, of, next_in_s });
-        if last {
-            break;
-        }
-        sleep(pause).await;
+        // Not to be early by what a timer rounds.
+        let next = decide::next_round(&rounds, &policy).map(|wait| answered + wait + Duration::from_millis(50));
+        let next = next.filter(|next| agrees && next.duration_since(began) <= bound);
+        let sample = u32::try_from(rounds.len()).unwrap_or(of).min(of);
+        let next_in_s = next.map_or(0.0, |next| next.duration_since(Instant::now()).as_secs_f64());
+        run.tell(Event::Confirming { sample, of, next_in_s });
+        let Some(next) = next else { return rounds };
+        sleep_until(next).await;
     }
-    rounds
 }
 
 fn control_plane_hosts(names: &[NameFact]) -> Vec<(Service, String)> {

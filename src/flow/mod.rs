@@ -7,6 +7,7 @@ mod confirm;
 mod recover;
 mod restart;
 
+pub use brakes::read as read_brakes;
 pub use confirm::longest_confirmation_s;
 pub use restart::restart;
 

@@ -128,6 +128,7 @@ async fn carry_out(run: &Run<'_>, permit: Permit) -> RunResult {
         repair = saved.record.repair,
         method = ?plan.method,
         endpoints = %plan.endpoints,
+        container = %run.settings.agent.container,
         "restarting the ECS agent"
     );
     let trouble = match act::execute(run.ports, permit).await {
@@ -295,6 +296,7 @@ pub(super) async fn finish(
 fn announce(run: &Run<'_>, saved: &SavedIntent, outcome: &verify::Outcome, outage: &Outage, back: Back, ok: bool) {
     let seconds = |s: Option<f64>| s.map_or_else(|| "unknown".to_owned(), |s| format!("{s:.2}"));
     let (agent, websockets) = (seconds(outage.agent_s), seconds(outage.websockets_s));
+    let container = &run.settings.agent.container;
     let (run, endpoints) = (&run.run_id, &saved.plan.endpoints);
     if back == Back::Down {
         tracing::error!(event = events::AGENT_DOWN.name, %run, "THE ECS AGENT IS DOWN after it was restarted");
@@ -318,6 +320,8 @@ fn announce(run: &Run<'_>, saved: &SavedIntent, outcome: &verify::Outcome, outag
         event = known.name,
         %run,
         %endpoints,
+        %container,
+        outage = agent,
         agent_outage_s = agent,
         websockets_outage_s = websockets,
         "{}",

@@ -5,8 +5,8 @@
 
 use crate::config::Settings;
 use crate::facts::{
-    AgentContainer, Answer, CredentialRules, Discovery, Instance, Introspection, Missing, ReachOutcome, Socket,
-    Systemd, Task, Workload,
+    AgentContainer, Answer, CredentialRules, Discovery, ExecutionStatus, Instance, Introspection, Missing,
+    ReachOutcome, Socket, Systemd, Task, Workload,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -155,6 +155,8 @@ pub trait Fleet: Send + Sync {
         parameters: &BTreeMap<String, Vec<String>>,
         token: &str,
     ) -> Result<String>;
+    /// Where an execution of a runbook stands.
+    async fn execution(&self, region: &str, id: &str) -> Result<ExecutionStatus>;
     /// Writes the one compliance item of this instance.
     async fn put_compliance(&self, region: &str, item: &ComplianceItem) -> Result<()>;
 }

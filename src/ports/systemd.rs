@@ -1,4 +1,7 @@
 //! systemd over the system bus: a hand-written proxy of the few methods used.
+//!
+//! Amazon Linux 2 has systemd 219. What came later and is used here is done without there: units listed by a pattern
+//! (230), the ID of an invocation (232), and most properties of a transient unit (see [`properties`]).
 
 use super::{Init, Result, TransientUnit};
 use crate::facts::{Missing, Systemd, Unit, UnitRole};
@@ -6,12 +9,14 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use std::{collections::HashMap, fs, future::Future, time::Duration};
 use tokio::{sync::Mutex, time::timeout};
-use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, proxy, proxy::CacheProperties};
+use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, fdo, proxy, proxy::CacheProperties};
 
 /// One look may take this long.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// Present exactly where systemd is the init system (`sd_booted(3)`).
 const BOOTED: &str = "/run/systemd/system";
+/// The first systemd with `Type=exec`; it takes all else that a transient unit is given here, too.
+const TAKES_ALL: u32 = 240;
 /// Property reads under way at once.
 const READS: usize = 16;
 
@@ -24,6 +29,7 @@ trait Manager {
     fn subscribe(&self) -> zbus::Result<()>;
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
+    fn list_units(&self) -> zbus::Result<Vec<ListedUnit>>;
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
@@ -34,6 +40,8 @@ trait Manager {
         properties: &[(&str, Variant<'_>)],
         aux: &[(&str, &[(&str, Variant<'_>)])],
     ) -> zbus::Result<OwnedObjectPath>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn version(&self) -> zbus::Result<String>;
     #[zbus(signal)]
     fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
 }
@@ -98,8 +106,7 @@ impl SystemBus {
         }
         let connection = self.connection().await?;
         let manager = self.manager().await?;
-        let listed =
-            bounded("list of units", READ_DEADLINE, manager.list_units_by_patterns(&[], &["*.service"])).await?;
+        let listed = bounded("list of units", READ_DEADLINE, services(&manager)).await?;
         // What is only mentioned by others, or switched off, has no command.
         let loaded = listed.into_iter().filter(|unit| !matches!(unit.2.as_str(), "not-found" | "masked"));
         let connection = &connection;
@@ -154,6 +161,18 @@ impl SystemBus {
     }
 }
 
+/// All service units that are loaded.
+async fn services(manager: &ManagerProxy<'_>) -> zbus::Result<Vec<ListedUnit>> {
+    match manager.list_units_by_patterns(&[], &["*.service"]).await {
+        Err(zbus::Error::FDO(error)) if matches!(*error, fdo::Error::UnknownMethod(_)) => {
+            let mut all = manager.list_units().await?;
+            all.retain(|unit| unit.0.ends_with(".service"));
+            Ok(all)
+        }
+        other => other,
+    }
+}
+
 async fn bounded<T>(what: &str, deadline: Duration, call: impl Future<Output = zbus::Result<T>>) -> Result<T> {
     match timeout(deadline, call).await {
         Ok(Ok(value)) => Ok(value),
@@ -167,15 +186,60 @@ async fn bounded<T>(what: &str, deadline: Duration, call: impl Future<Output = z
 
 fn missing(what: &str, error: &zbus::Error) -> Missing {
     let hint = match error {
-        zbus::Error::MethodError(name, _, _)
-            if name.contains("AccessDenied") || name.contains("InteractiveAuthorizationRequired") =>
-        {
-            "run as root"
-        }
+        zbus::Error::MethodError(name, _, _) if name.contains("InteractiveAuthorizationRequired") => "run as root",
+        zbus::Error::FDO(error) if matches!(**error, fdo::Error::AccessDenied(_)) => "run as root",
         zbus::Error::MethodError(..) => "",
+        // An answer of the manager, too, but for those of the bus in its place.
+        zbus::Error::FDO(error) if !absent(error) => "",
         _ => "is D-Bus running? systemctl status dbus",
     };
     Missing::new(what, error, hint)
+}
+
+/// Whether nobody was there to answer.
+fn absent(error: &fdo::Error) -> bool {
+    use fdo::Error as E;
+    matches!(error, E::ZBus(_) | E::ServiceUnknown(_) | E::NameHasNoOwner(_) | E::NoReply(_) | E::NoServer(_))
+        || matches!(error, E::Disconnected(_) | E::Timeout(_) | E::TimedOut(_))
+}
+
+/// The number of a version as the manager words it: `219`, `systemd 237`, `252.39-1~deb12u1`, `v256`.
+fn major(version: &str) -> Option<u32> {
+    let digits = version.trim_start_matches(|c: char| !c.is_ascii_digit());
+    digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// The properties of a transient unit: all of them from [`TAKES_ALL`] on, before that the few that systemd 219 takes over
+/// the bus. It refuses a unit with any other.
+///
+/// There a failure of the command counts as success, so that nothing is left of a unit whose worker answered with
+/// another code than 0. A worker that is killed is not started again by systemd, and no limit of systemd's ends it: the
+/// next run finds its intent, and its own waits are bounded.
+fn properties(unit: &TransientUnit, systemd: u32) -> Vec<(&'static str, Variant<'_>)> {
+    let all = systemd >= TAKES_ALL;
+    let program = unit.command.first().cloned().unwrap_or_default();
+    let environment: Vec<String> = unit.environment.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let second = 1_000_000_u64;
+    let mut properties: Vec<(&str, Variant<'_>)> = vec![
+        ("Description", unit.description.as_str().into()),
+        ("Type", if all { "exec" } else { "simple" }.into()),
+        // The third says whether a failure is ignored.
+        ("ExecStart", vec![(program, unit.command.clone(), !all)].into()),
+        ("Environment", environment.into()),
+    ];
+    if all {
+        properties.extend([
+            ("SuccessExitStatus", (unit.success_codes.clone(), Vec::<i32>::new()).into()),
+            ("RuntimeMaxUSec", (unit.runtime_max_s * second).into()),
+            ("CollectMode", "inactive-or-failed".into()),
+            // Killed half-way, it comes back, finds its own intent on disk and finishes. Bounded.
+            ("Restart", "on-failure".into()),
+            ("RestartUSec", second.into()),
+            ("StartLimitIntervalUSec", (600 * second).into()),
+            ("StartLimitBurst", 5_u32.into()),
+        ]);
+    }
+    properties
 }
 
 fn read_unit(
@@ -195,7 +259,7 @@ fn read_unit(
         "amazon-ecs-agent" | "agent" if usual => UnitRole::AgentProcess,
         _ => UnitRole::Foreign,
     };
-    let invocation: Vec<u8> = get(unit, "InvocationID")?;
+    let inactive_exit_us = get(unit, "InactiveExitTimestampMonotonic")?;
     let job: (u32, OwnedObjectPath) = get(unit, "Job")?;
     Ok(Some(Unit {
         name: get(unit, "Id")?,
@@ -207,11 +271,20 @@ fn read_unit(
         exec_main_status: get(service, "ExecMainStatus")?,
         exec_start,
         fragment_path: get(unit, "FragmentPath")?,
-        inactive_exit_us: get(unit, "InactiveExitTimestampMonotonic")?,
-        invocation_id: invocation.iter().map(|b| format!("{b:02x}")).collect(),
+        inactive_exit_us,
+        invocation_id: invocation_id(unit, inactive_exit_us)?,
         job: (job.0 != 0).then(|| job.1.to_string()),
         role,
     }))
+}
+
+/// What tells one run of a unit from another on this boot. Where systemd gives no ID, that is when the run began.
+fn invocation_id(unit: &HashMap<String, OwnedVariant>, began_us: u64) -> std::result::Result<String, String> {
+    if !unit.contains_key("InvocationID") {
+        return Ok(if began_us == 0 { String::new() } else { format!("began-{began_us}") });
+    }
+    let id: Vec<u8> = get(unit, "InvocationID")?;
+    Ok(id.iter().map(|b| format!("{b:02x}")).collect())
 }
 
 fn get<T>(properties: &HashMap<String, OwnedVariant>, name: &str) -> std::result::Result<T, String>
@@ -278,23 +351,9 @@ impl Init for SystemBus {
     }
 
     async fn start_transient(&self, unit: &TransientUnit) -> Result<()> {
-        let program = unit.command.first().cloned().unwrap_or_default();
-        let environment: Vec<String> = unit.environment.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        let second = 1_000_000_u64;
-        let properties: Vec<(&str, Variant<'_>)> = vec![
-            ("Description", unit.description.as_str().into()),
-            ("Type", "exec".into()),
-            ("ExecStart", vec![(program, unit.command.clone(), false)].into()),
-            ("Environment", environment.into()),
-            ("SuccessExitStatus", (unit.success_codes.clone(), Vec::<i32>::new()).into()),
-            ("RuntimeMaxUSec", (unit.runtime_max_s * second).into()),
-            ("CollectMode", "inactive-or-failed".into()),
-            // Killed half-way, it comes back, finds its own intent on disk and finishes. Bounded.
-            ("Restart", "on-failure".into()),
-            ("RestartUSec", second.into()),
-            ("StartLimitIntervalUSec", (600 * second).into()),
-            ("StartLimitBurst", 5_u32.into()),
-        ];
+        let version = bounded("version of systemd", READ_DEADLINE, self.manager().await?.version()).await?;
+        // One that words it in another way is newer than all that are known.
+        let properties = properties(unit, major(&version).unwrap_or(u32::MAX));
         let result = self
             .job(&format!("start of {}", unit.name), |m| {
                 let name = unit.name.clone();
@@ -306,5 +365,98 @@ impl Init for SystemBus {
         }
         let why = format!("its job ended as {result}");
         Err(Missing::new(format!("start of {}", unit.name), why, format!("journalctl -u {}", unit.name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transient() -> TransientUnit {
+        TransientUnit {
+            name: "hostagent-restart-1.service".into(),
+            description: "a restart".into(),
+            command: vec!["/usr/bin/hostagent".into(), "worker".into()],
+            environment: vec![("PATH".into(), "/usr/bin".into())],
+            success_codes: vec![10],
+            runtime_max_s: 600,
+        }
+    }
+
+    #[test]
+    fn versions_are_read_as_managers_word_them() {
+        for (text, number) in [("219", 219), ("systemd 237", 237), ("252.39-1~deb12u1", 252), ("v256~rc1", 256)] {
+            assert_eq!(major(text), Some(number), "{text}");
+        }
+        assert_eq!(major("unknown"), None);
+    }
+
+    /// What `bus_service_set_transient_property` and its like of systemd 219 know, and no more.
+    #[test]
+    fn an_old_systemd_is_given_only_what_it_takes() {
+        let unit = transient();
+        let names = |version| properties(&unit, version).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        for old in [219, 237, 239] {
+            assert_eq!(names(old), ["Description", "Type", "ExecStart", "Environment"]);
+        }
+        assert_eq!(names(240), names(u32::MAX));
+        assert!(names(252).starts_with(&names(219)) && names(252).len() == 11, "{:?}", names(252));
+        let value = |version, name| {
+            let all = properties(&unit, version);
+            let (_, value) = all.into_iter().find(|(n, _)| *n == name).expect(name);
+            OwnedVariant::try_from(value).expect(name)
+        };
+        for (version, kind, ignores) in [(219, "simple", true), (252, "exec", false)] {
+            assert_eq!(String::try_from(value(version, "Type")).unwrap(), kind);
+            let exec: Vec<(String, Vec<String>, bool)> = value(version, "ExecStart").try_into().unwrap();
+            assert_eq!(exec, [("/usr/bin/hostagent".into(), unit.command.clone(), ignores)]);
+        }
+    }
+
+    fn bag(properties: Vec<(&str, Variant<'_>)>) -> HashMap<String, OwnedVariant> {
+        properties
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.try_into().expect("no descriptor")))
+            .collect()
+    }
+
+    /// The properties of a unit as systemd 219 has them: nothing that came later is needed.
+    #[test]
+    fn a_unit_without_an_invocation_id_has_when_it_began() {
+        let unit = |began: u64| {
+            bag(vec![
+                ("Id", "ecs.service".into()),
+                ("LoadState", "loaded".into()),
+                ("ActiveState", "active".into()),
+                ("SubState", "running".into()),
+                ("FragmentPath", "/usr/lib/systemd/system/ecs.service".into()),
+                ("InactiveExitTimestampMonotonic", began.into()),
+                ("Job", (0_u32, zbus::ObjectPath::try_from("/").unwrap()).into()),
+            ])
+        };
+        let init = "/usr/libexec/amazon-ecs-init";
+        let exec: Exec = (init.into(), vec![init.into(), "start".into()], false, 0, 0, 0, 0, 0, 0, 0);
+        let service = bag(vec![
+            ("ExecStart", vec![exec].into()),
+            ("Result", "success".into()),
+            ("MainPID", 7_u32.into()),
+            ("ExecMainStatus", 0_i32.into()),
+        ]);
+        let read = |unit: &HashMap<_, _>| read_unit(unit, &service, true).unwrap().unwrap();
+        let found = read(&unit(5_000_000));
+        assert_eq!((found.role, found.invocation_id.as_str()), (UnitRole::EcsInit, "began-5000000"));
+        assert_ne!(read(&unit(6_000_000)).invocation_id, found.invocation_id, "another run");
+        assert_eq!(read(&unit(0)).invocation_id, "", "never ran");
+        let mut newer = unit(5_000_000);
+        newer.extend(bag(vec![("InvocationID", vec![0xab_u8, 0x01].into())]));
+        assert_eq!(read(&newer).invocation_id, "ab01");
+    }
+
+    #[test]
+    fn what_is_wrong_comes_with_what_to_do() {
+        let hint = |error: fdo::Error| missing("x", &zbus::Error::FDO(Box::new(error))).hint;
+        assert_eq!(hint(fdo::Error::AccessDenied(String::new())), "run as root");
+        assert!(hint(fdo::Error::ServiceUnknown(String::new())).starts_with("is D-Bus running?"));
+        assert_eq!(hint(fdo::Error::PropertyReadOnly(String::new())), "");
     }
 }

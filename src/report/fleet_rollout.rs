@@ -174,13 +174,14 @@ impl Render for DocumentsReport {
 
     fn human(&self, look: Look) -> String {
         let mut page = Page::new(&self.verdict, look);
+        page.reasons(&self.verdict);
         page.heading("Documents");
         page.table(&[], self.documents.iter().map(|d| vec![cell(&d.name), cell(&d.done)]).collect());
         if let Some(association) = &self.association {
             page.line(2, &clean(association));
         }
         for document in &self.documents {
-            if let Some(Change::Update { diff, .. }) = &document.change {
+            if let Some(diff) = document.change.as_ref().map(Change::diff).filter(|diff| !diff.is_empty()) {
                 page.heading(&format!("Changes of {}", document.name));
                 for line in diff.lines() {
                     let tone = match line.as_bytes().first() {
@@ -200,7 +201,10 @@ impl Render for DocumentsReport {
         let document = |d: &DocumentView| json!({ "name": d.name, "done": d.done });
         Summary {
             facts: vec![("region", brief(&self.region)), ("dry_run", json!(self.dry_run))],
-            lists: vec![("documents", self.documents.iter().map(document).collect())],
+            lists: vec![
+                ("reasons", human::reasons(&self.verdict)),
+                ("documents", self.documents.iter().map(document).collect()),
+            ],
         }
     }
 }

@@ -86,6 +86,12 @@ impl InventoryView {
         }
     }
 
+    /// Before anything was seen.
+    pub fn of_nothing() -> Self {
+        let metrics = MetricsView { version: env!("CARGO_PKG_VERSION").into(), ..MetricsView::default() };
+        Self { metrics, ..Self::default() }
+    }
+
     fn path(&self, service: Service) -> &str {
         let found = self.metrics.services.iter().find(|s| s.service == service.id());
         found.map_or("", |s| &s.path.now)

@@ -23,6 +23,8 @@ pub struct MetricsView {
     pub cluster: Option<String>,
     /// When the last look began, in seconds since 1970.
     pub last_look_s: Option<f64>,
+    /// Looks of the service of which nothing came.
+    pub looks_lost: Option<u64>,
     pub services: Vec<ServiceMetrics>,
     /// How many connections to services the agent holds, by path; empty when they could not be seen.
     pub connections: Vec<(String, u64)>,
@@ -108,6 +110,7 @@ impl MetricsView {
             agent_version: observation.agent.version.known().map(|v| v.version.to_string()),
             cluster: introspection.map(|i| i.cluster.clone()),
             last_look_s: Some(assessment.at.as_millisecond() as f64 / 1000.0),
+            looks_lost: None,
             services: assessment.services.iter().map(ServiceMetrics::of).collect(),
             connections: match observation.sockets.known() {
                 Some(_) => connections(assessment),
@@ -179,6 +182,10 @@ pub fn render(view: &MetricsView) -> String {
     if let Some(at) = view.last_look_s {
         out.family("hostagent_last_look_timestamp_seconds", "gauge", "When the host was last looked at.");
         out.sample(&[], at);
+    }
+    if let Some(lost) = view.looks_lost {
+        out.family("hostagent_looks_lost_total", "counter", "Looks at the host of which nothing came.");
+        out.sample(&[], lost as f64);
     }
     out.family("hostagent_service_path", "gauge", "Where the name of a service leads; 1 for the path it is on.");
     for service in &view.services {

@@ -1,37 +1,33 @@
 //! The loop: feeds what happens into [`step`], and does what comes out.
 //!
 //! Everything that takes time (a look, the hooks, following a run) is a task that sends a message when it is done, so
-//! that signals and the watchdog are served at once, whatever goes on.
+//! that signals and the watchdog are served at once, whatever goes on. What comes of looks and of runs is taken up in the
+//! two rooms below.
+
+mod looks;
+mod runs;
 
 use super::{
     Policy,
+    burst::Burst,
+    compliance::Compliance,
     errand::{self, Errand, Told},
     hooks, notify,
     record::Outlet,
-    saved::{self, LastRun, Saved},
-    schedule,
-    state::{Doing, Input, Kind, Lead, Moment, Phase},
-    step, words, work,
+    saved::{self, Saved},
+    state::{Doing, Input, Kind, Moment, Phase},
+    step,
 };
 use crate::{
-    act::handoff::Job,
-    assess::{Assessment, Need},
-    config::{self, Settings, Source},
-    decide::Decision,
-    facts::{NameFact, Observation},
-    flow::{self, Check, Files, SavedIntent},
+    config::{self, Loaded, Settings, Source},
+    facts::NameFact,
     ports::{
         events,
         store::{self, Lock, StoreError},
     },
-    progress::RunResult,
-    report::{
-        inventory::InventoryView,
-        metrics::{self, MetricsView, OneOf},
-        step_words,
-    },
+    report::inventory::InventoryView,
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 use std::{io, path::PathBuf, time::Duration};
 use tokio::{
@@ -41,8 +37,6 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
-/// From something that happened to the agent to the look at it: it has to come back and register first.
-const AFTER_EVENT: Duration = Duration::from_secs(3);
 /// From a step that asks for a look to the look.
 const SOON: Duration = Duration::from_millis(500);
 /// A service that is started while another one stops waits this long for it.
@@ -66,7 +60,12 @@ enum Message {
     Told(Told),
     /// Why nothing came of a look.
     LookLost(String),
-    Hooks(Option<(String, String)>),
+    /// Why a run is not followed any more. The run itself may well go on.
+    FollowerLost(String),
+    /// This run is to be followed anew.
+    Rejoin(String),
+    /// The answer to the asking of this number.
+    Hooks(u64, Option<(String, String)>),
 }
 
 pub(super) struct Driver {
@@ -84,9 +83,18 @@ pub(super) struct Driver {
     names_decide: bool,
     full_look_ms: u64,
     looks: u64,
+    /// Looks in a row of which nothing came.
+    lost: u32,
     look_at: Instant,
     look_began: Instant,
     looking: Option<AbortHandle>,
+    /// What others did to the agent since it was looked at.
+    burst: Burst,
+    /// The hooks that are being asked, and how often they were.
+    asking: Option<AbortHandle>,
+    asked: u64,
+    /// How often the run under way had to be followed anew.
+    rejoined: u32,
     messages: UnboundedSender<Message>,
     events: Option<AbortHandle>,
     event_sender: mpsc::Sender<String>,
@@ -100,8 +108,7 @@ pub(super) struct Driver {
     pub(super) record_trouble: Option<String>,
     pub(super) config_trouble: Option<String>,
     pub(super) said: String,
-    /// The verdict that SSM Compliance was last told.
-    complied: Option<String>,
+    compliance: Compliance,
 }
 
 /// Runs until SIGTERM or SIGINT. `program` is hostagent, which does what takes more than waiting.
@@ -123,9 +130,14 @@ pub async fn watch(source: Source, settings: Settings, program: PathBuf, verbosi
         names_decide: false,
         full_look_ms: 0,
         looks: 0,
+        lost: 0,
         look_at: Instant::now(),
         look_began: Instant::now(),
         looking: None,
+        burst: Burst::default(),
+        asking: None,
+        asked: 0,
+        rejoined: 0,
         messages,
         events: None,
         event_sender,
@@ -136,7 +148,7 @@ pub async fn watch(source: Source, settings: Settings, program: PathBuf, verbosi
         record_trouble: None,
         config_trouble: None,
         said: String::new(),
-        complied: None,
+        compliance: Compliance::default(),
     };
     driver.remember()?;
     // What is under way when the service stops is dropped with the set.
@@ -174,6 +186,11 @@ impl Driver {
             Ok(Some(saved)) => {
                 let same_boot = saved.boot_id == boot_id;
                 self.saved = Saved { state: saved.state.clone().resumed(same_boot), ..saved };
+                if !same_boot {
+                    // Of the agent that ran before the boot.
+                    (self.saved.decision, self.saved.looked_at, self.saved.next_look) = (None, None, None);
+                    self.saved.since = Some(Timestamp::now());
+                }
             }
             Ok(None) => {}
             Err(error) => self.note(Kind::Record, format!("starting without a memory: {error}")),
@@ -199,7 +216,7 @@ impl Driver {
         if let Phase::Acting { run: Some(run), .. } | Phase::Verifying { run: Some(run), .. } = &self.saved.state.phase
         {
             let run = run.clone();
-            self.send_out(Errand::Rejoin { settings: self.settings.clone(), run });
+            self.rejoin(run);
         }
         self.keep();
         self.tell();
@@ -214,7 +231,7 @@ impl Driver {
                 _ = watchdog.tick(), if beat.is_some() => notify::watchdog(),
                 Some(message) = inbox.recv() => self.on(message),
                 Some(action) = events.recv() => self.on_event(&action),
-                () = sleep_until(self.look_at), if may_look => self.look(),
+                () = sleep_until(self.due()), if may_look => self.look(),
                 () = sleep(tick.unwrap_or_default()), if tick.is_some() => self.step(&Input::Tick),
             }
         }
@@ -238,8 +255,9 @@ impl Driver {
             let Err(error) = errand::elsewhere(&errand, &sender, tell).await else { return };
             let _ = messages.send(match errand {
                 Errand::Look { .. } => Message::LookLost(error.to_string()),
-                Errand::Run { .. } | Errand::Rejoin { .. } => Message::Told(Told::Lost(error.to_string())),
+                Errand::Run { .. } | Errand::Rejoin { .. } => Message::FollowerLost(error.to_string()),
                 Errand::Rollout { .. } => Message::Told(Told::Rollout(Err(error.to_string()))),
+                Errand::AskAfter { .. } => Message::Told(Told::AskedAfter(Err(error.to_string()))),
                 Errand::Comply { .. } => Message::Told(Told::Complied(Err(error.to_string()))),
             });
         })
@@ -283,208 +301,64 @@ impl Driver {
         match effects.doing {
             None => {}
             Some(Doing::Look) => self.look_in(SOON),
-            Some(Doing::AskHooks) => {
-                let (dir, messages) = (self.settings.watch.hooks_dir.clone(), self.messages.clone());
-                self.spawn(async move {
-                    let _ = messages.send(Message::Hooks(hooks::ask(&dir).await));
-                });
-            }
+            Some(Doing::AskHooks) => self.ask_hooks(),
             Some(Doing::Restart) => self.hand_off(false),
             Some(Doing::TakeUp) => self.hand_off(true),
             Some(Doing::StartRollout) => {
                 if let Some(endpoints) = self.saved.state.phase.endpoints().cloned() {
-                    self.send_out(Errand::Rollout { settings: self.settings.clone(), endpoints });
+                    let after = self.saved.state.joined_for(&endpoints).map(|joined| joined.execution.clone());
+                    self.send_out(Errand::Rollout { settings: self.settings.clone(), endpoints, after });
+                }
+            }
+            Some(Doing::AskAfterRollout) => {
+                if let Some(execution) = self.saved.state.joined.as_ref().map(|joined| joined.execution.clone()) {
+                    self.send_out(Errand::AskAfter { settings: self.settings.clone(), execution });
                 }
             }
         }
     }
 
-    fn hand_off(&mut self, recover_only: bool) {
-        if let Some(look) = self.looking.take() {
-            look.abort();
+    /// Asks the hooks. Whoever is still being asked is not waited for: an answer to an earlier question is no leave.
+    fn ask_hooks(&mut self) {
+        if let Some(old) = self.asking.take() {
+            old.abort();
         }
-        let job = Job { allow_repair: false, recover_only };
-        self.send_out(Errand::Run { settings: self.settings.clone(), program: self.program.clone(), job });
-    }
-
-    fn look_in(&mut self, wait: Duration) {
-        self.look_at = self.look_at.min(Instant::now() + wait);
-    }
-
-    /// Begins a look, or takes up an interrupted run where there is one.
-    fn look(&mut self) {
-        let intent = Files(&self.settings).intent();
-        // Whoever is at it holds the lock.
-        let interrupted = intent.exists()
-            && self.saved.state.may_take_up(up_ms())
-            && matches!(Lock::take(&Files(&self.settings).lock()), Ok(Some(_)));
-        if interrupted {
-            let run = match store::read::<SavedIntent>(&intent) {
-                Ok(Some(saved)) => saved.intent.run_id,
-                _ => "(its intent cannot be read)".to_owned(),
-            };
-            return self.step(&Input::Interrupted { run });
-        }
-        // As long as the names lead elsewhere, nothing else needs to be looked at; now and then all is.
-        let fresh = up_ms().saturating_sub(self.full_look_ms) < self.policy.settled_interval.as_millis() as u64;
-        let only =
-            (self.names_decide && fresh && self.saved.state.phase == Phase::Observing).then(|| self.names.clone());
-        self.looking = Some(self.send_out(Errand::Look { settings: self.settings.clone(), only }));
-        self.look_began = Instant::now();
-        self.look_at = self.look_began + Duration::from_secs(3_600);
-    }
-
-    /// The time of the next look, by what the last one found.
-    fn plan_next_look(&mut self) {
-        let state = &self.saved.state;
-        let pace = schedule::pace(state, self.saved.decision.as_ref());
-        // A name server that is away is asked again as its last answers said.
-        self.ttl_s = self.names.iter().filter_map(|n| n.answer.max_ttl_s()).max().or(self.ttl_s);
-        self.looks += 1;
-        let instance = state.instance_id.as_deref().unwrap_or_default();
-        let interval = schedule::interval(pace, self.ttl_s, instance, self.looks, &self.policy);
-        let wait = schedule::left(interval, self.look_began.elapsed());
-        self.look_at = Instant::now() + wait;
-        let now = Timestamp::now();
-        self.saved.looked_at = Some(now);
-        self.saved.next_look = now.checked_add(SignedDuration::try_from(wait).unwrap_or_default()).ok();
+        self.asked += 1;
+        let (number, dir, messages) = (self.asked, self.settings.watch.hooks_dir.clone(), self.messages.clone());
+        self.asking = Some(self.spawn(async move {
+            let _ = messages.send(Message::Hooks(number, hooks::ask(&dir).await));
+        }));
     }
 
     fn on(&mut self, message: Message) {
         match message {
             Message::Told(Told::Looked(check)) => self.looked(*check),
-            Message::Told(Told::Unchanged(names)) => {
-                self.looking = None;
-                self.names = names;
-                self.plan_next_look();
-                self.step(&Input::Unchanged);
-                self.publish();
+            Message::Told(Told::Unchanged(names)) => self.unchanged(names),
+            Message::LookLost(why) => self.look_lost(&why),
+            Message::Hooks(number, answer) if number == self.asked => {
+                self.step(&Input::Hooks(answer));
             }
-            Message::LookLost(why) => {
-                self.looking = None;
-                tracing::warn!("nothing came of a look at the host: {why}");
-                self.plan_next_look();
+            Message::Hooks(..) => {}
+            Message::Told(Told::Began { run }) => {
+                self.rejoined = 0;
+                self.step(&Input::Began { run });
             }
-            Message::Hooks(answer) => self.step(&Input::Hooks(answer)),
-            Message::Told(Told::Began { run }) => self.step(&Input::Began { run }),
-            Message::Told(Told::Progress(progress)) => {
-                tracing::info!("restart: {}", step_words(&progress.event));
-                if matches!(progress.event, crate::progress::Event::Back { .. }) {
-                    self.step(&Input::Back);
-                }
-            }
+            Message::Told(Told::Progress(progress)) => self.progressed(&progress),
             Message::Told(Told::Ended(result)) => self.ended(*result),
             Message::Told(Told::Lost(why)) => self.step(&Input::RunLost { why }),
+            Message::FollowerLost(why) => self.follower_lost(why),
+            Message::Rejoin(run) => self.rejoin(run),
             Message::Told(Told::Rollout(answer)) => self.step(&Input::Rollout(answer)),
-            Message::Told(Told::Complied(Ok(()))) => {}
-            // Told anew when the verdict changes; the role may well not allow it.
-            Message::Told(Told::Complied(Err(why))) => tracing::info!("SSM Compliance was not told: {why}"),
+            Message::Told(Told::AskedAfter(answer)) => self.step(&Input::AskedAfter(answer)),
+            Message::Told(Told::Complied(answer)) => self.complied(answer),
         }
-    }
-
-    fn looked(&mut self, check: Check) {
-        self.looking = None;
-        if self.saved.state.phase.at_work() {
-            return;
-        }
-        let Check { observation, assessment, decision, .. } = check;
-        self.full_look_ms = up_ms();
-        self.measure(&observation, &assessment, &decision);
-        self.names_decide = assessment.endpoint_set.0.is_empty() && matches!(decision, Decision::Waiting { .. });
-        self.names = observation.names;
-        self.names.retain(|name| name.service.is_control_plane());
-        let ttl_s = self.names.iter().filter_map(|n| n.answer.max_ttl_s()).max();
-        let was = self.saved.state.instance_id.as_ref();
-        if was.is_some() && assessment.instance_id.is_some() && was != assessment.instance_id.as_ref() {
-            // A new host from the image of another: what was seen and done there is not this one's.
-            self.saved = Saved { boot_id: self.saved.boot_id.clone(), ..Saved::default() };
-            self.note(Kind::Started, "this is another instance: starting with a clean memory");
-        }
-        self.saved.decision = Some(decision.clone());
-        self.comply(&decision);
-        let lead = Lead::from(&assessment);
-        self.step(&Input::Looked { decision, ttl_s, instance_id: assessment.instance_id, lead });
-        // A step may have asked for another look sooner.
-        let asked = self.look_at;
-        self.plan_next_look();
-        self.look_at = self.look_at.min(asked);
-        self.publish();
-    }
-
-    /// Tells SSM Compliance, when the verdict is another one.
-    fn comply(&mut self, decision: &Decision) {
-        let verdict = decision.word().to_owned();
-        if !self.settings.fleet.compliance || self.complied.as_ref() == Some(&verdict) {
-            return;
-        }
-        let (settings, says) = (self.settings.clone(), words::why(decision));
-        let compliant = *decision == Decision::Settled;
-        self.send_out(Errand::Comply { settings, compliant, verdict: verdict.clone(), says });
-        self.complied = Some(verdict);
-    }
-
-    /// What others are told of a look, and the time on the public path up to it.
-    fn measure(&mut self, observation: &Observation, assessment: &Assessment, decision: &Decision) {
-        let now = up_ms();
-        if let Some(since) = self.public_at_ms.take() {
-            self.saved.public_path_s += now.saturating_sub(since) as f64 / 1e3;
-        }
-        self.public_at_ms = matches!(assessment.need, Need::Stale { .. }).then_some(now);
-        let service = metrics::Service {
-            state: OneOf::new(words::phase(&self.saved.state.phase), &words::PHASES),
-            public_path_s: Some(self.saved.public_path_s),
-            last_outage: self.saved.last_run.as_ref().and_then(|run| run.outage.clone()),
-            budget_per_day: self.settings.restart.budget_per_day,
-            now: Timestamp::now(),
-        };
-        let history = flow::history(&self.settings).ok();
-        let metrics = MetricsView::of(assessment, observation, decision, history.as_ref(), &service);
-        let measured = self.saved.last_run.as_ref().and_then(|run| Some((run.run_id.as_str(), run.outage.as_ref()?)));
-        self.told = Some(InventoryView::of(assessment, observation, history.as_ref(), measured, metrics));
-    }
-
-    fn ended(&mut self, result: RunResult) {
-        let last = LastRun {
-            run_id: result.run_id.clone(),
-            at: Timestamp::now(),
-            acted: result.acted,
-            exit_code: result.exit_code,
-            outage: result.outage.clone(),
-        };
-        self.saved.last_run = Some(last);
-        for alarm in &result.alarms {
-            tracing::error!(run = %result.run_id, "{alarm}");
-        }
-        // What was decided before the restart is not how things stand now.
-        if !result.acted {
-            self.saved.decision = Some(result.decision.clone());
-        } else if result.exit_code == crate::decide::exit::SETTLED {
-            self.saved.decision = Some(Decision::Settled);
-        }
-        self.step(&Input::RunEnded(work::end(&result)));
-    }
-
-    fn on_event(&mut self, action: &str) {
-        // What our own run does to the agent is told by the run.
-        if self.saved.state.phase.at_work() {
-            return;
-        }
-        let text = match action {
-            "engine" => "the Docker Engine answers again".to_owned(),
-            action => format!("the agent's container: {action}"),
-        };
-        self.note(Kind::AgentEvent, text);
-        let asked = self.look_at;
-        self.step(&Input::Disturbed);
-        // The agent has to come back first.
-        self.look_at = asked.min(Instant::now() + AFTER_EVENT);
-        self.names_decide = false;
     }
 
     /// SIGHUP: the new configuration if it is right, else the old one, and why.
     fn reload(&mut self) {
         notify::reloading();
-        match config::load(&self.source) {
+        let loaded = config::load(&self.source).map_err(|error| error.to_string());
+        match loaded.and_then(|loaded| self.reloadable(loaded)) {
             Ok(loaded) => {
                 self.settings = loaded.settings;
                 self.policy = Policy::new(&self.settings);
@@ -496,12 +370,27 @@ impl Driver {
             }
             Err(error) => {
                 let text = format!("the new configuration is refused, the old one stays: {error}");
-                self.config_trouble = Some(error.to_string());
+                self.config_trouble = Some(error);
                 self.note(Kind::ReloadRefused, text);
                 self.tell();
             }
         }
         self.keep();
         notify::ready();
+    }
+    /// Where the history, the intent and the locks lie cannot change under a service: one in the new place and a restart
+    /// under way in the old one would not know of each other.
+    fn reloadable(&self, loaded: Loaded) -> Result<Loaded, String> {
+        let (old, new) = (&self.settings.paths, &loaded.settings.paths);
+        let changed = match () {
+            () if old.state_dir != new.state_dir => ("paths.state_dir", &old.state_dir, &new.state_dir),
+            () if old.runtime_dir != new.runtime_dir => ("paths.runtime_dir", &old.runtime_dir, &new.runtime_dir),
+            () => return Ok(loaded),
+        };
+        let (key, old, new) = changed;
+        let (place, old, new) = (loaded.origin(key), old.display(), new.display());
+        Err(format!(
+            "{place}: {key}: a reload cannot change it from {old} to {new}; systemctl restart hostagent, or take it back"
+        ))
     }
 }

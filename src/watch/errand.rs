@@ -5,9 +5,9 @@
 //! moment, now and then. In the service itself all of it would stay resident from the first time on, the code more than
 //! the data. What goes wrong ends with the process, too: a look that hangs is killed.
 
-use super::work;
+use super::{rollout::Fate, work};
 use crate::{
-    act::handoff::Job,
+    act::handoff::{self, Job},
     assess,
     catalog::Requirement,
     config::Settings,
@@ -34,8 +34,10 @@ use tokio::{
     time::timeout,
 };
 
-/// Every probe of a look has its own deadline; this is for what none of them foresees.
+/// Every probe of a look has its own deadline, and so has each question to SSM; this is for what none of them foresees.
 const LOOK: Duration = Duration::from_secs(180);
+/// A follower gives up by itself once a run takes longer than it may; and here once the follower does not.
+const OVER_RUN: Duration = Duration::from_secs(120);
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,8 +47,10 @@ pub enum Errand {
     Look { settings: Settings, only: Option<Vec<NameFact>> },
     /// Hand a run off and follow it. `program` is the worker's.
     Run { settings: Settings, program: PathBuf, job: Job },
-    /// Start the cluster's runbook for these endpoints, or join it.
-    Rollout { settings: Settings, endpoints: EndpointSet },
+    /// Start the cluster's runbook for these endpoints, or join it: the first one, or the one `after` this execution.
+    Rollout { settings: Settings, endpoints: EndpointSet, after: Option<String> },
+    /// See what became of an execution of the runbook.
+    AskAfter { settings: Settings, execution: String },
     /// Tell SSM Compliance how this host stands.
     Comply { settings: Settings, compliant: bool, verdict: String, says: String },
     /// Follow a run that an earlier service handed off.
@@ -67,6 +71,7 @@ pub enum Told {
     Ended(Box<RunResult>),
     Lost(String),
     Rollout(Result<String, String>),
+    AskedAfter(Result<Fate, String>),
     Complied(Result<(), String>),
 }
 
@@ -75,14 +80,51 @@ pub enum Told {
 pub enum ErrandError {
     #[error("no process could be started for it: {0}")]
     Start(io::Error),
-    #[error("it did not end within {} s", LOOK.as_secs())]
-    TooLong,
+    #[error("it did not end within {} s", .0.as_secs())]
+    TooLong(Duration),
     #[error("its process could not be talked to: {0}")]
     Talk(#[from] io::Error),
     #[error("what its process told cannot be read: {0}")]
     Told(#[from] serde_json::Error),
+    #[error("its process told what it was not asked for")]
+    Other,
     #[error("its process ended with {0}")]
     Ended(ExitStatus),
+    #[error("its process ended without an answer")]
+    Silent,
+}
+
+impl Errand {
+    /// What telling this means for the errand; `None` when it is no answer to it.
+    fn answer(&self, told: &Told) -> Option<Answer> {
+        let more = |more: bool| Some(if more { Answer::More } else { Answer::Last });
+        match (self, told) {
+            (Errand::Look { .. }, Told::Looked(_)) => more(false),
+            (Errand::Look { only: Some(_), .. }, Told::Unchanged(_)) => more(false),
+            (Errand::Run { .. }, Told::Began { .. }) => more(true),
+            (Errand::Run { .. } | Errand::Rejoin { .. }, Told::Progress(_)) => more(true),
+            (Errand::Run { .. } | Errand::Rejoin { .. }, Told::Ended(_) | Told::Lost(_)) => more(false),
+            (Errand::Rollout { .. }, Told::Rollout(_)) => more(false),
+            (Errand::AskAfter { .. }, Told::AskedAfter(_)) => more(false),
+            (Errand::Comply { .. }, Told::Complied(_)) => more(false),
+            _ => None,
+        }
+    }
+
+    /// The longest it may take.
+    fn bound(&self) -> Duration {
+        match self {
+            Errand::Run { settings, .. } | Errand::Rejoin { settings, .. } => {
+                Duration::from_secs(handoff::longest_run_s(settings)) + OVER_RUN
+            }
+            _ => LOOK,
+        }
+    }
+}
+
+enum Answer {
+    More,
+    Last,
 }
 
 /// Sends processes on errands.
@@ -108,12 +150,23 @@ impl Sender {
 }
 
 /// Sends a process on the errand: `hostagent errand`. Dropped before its end, the process is ended.
-pub(super) async fn elsewhere(errand: &Errand, sender: &Sender, mut tell: impl FnMut(Told)) -> Result<(), ErrandError> {
-    let mut command = sender.command();
+///
+/// `Ok` once the errand's last answer was told; what its process does after that changes nothing.
+pub(super) async fn elsewhere(errand: &Errand, sender: &Sender, tell: impl FnMut(Told)) -> Result<(), ErrandError> {
+    go(errand, sender.command(), errand.bound(), tell).await
+}
+
+async fn go(
+    errand: &Errand,
+    mut command: Command,
+    bound: Duration,
+    mut tell: impl FnMut(Told),
+) -> Result<(), ErrandError> {
     let mut process =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().map_err(ErrandError::Start)?;
     let (input, output) = (process.stdin.take(), process.stdout.take());
     let asked = serde_json::to_vec(errand)?;
+    let mut answered = false;
     let talk = async {
         if let Some(mut input) = input {
             input.write_all(&asked).await?;
@@ -121,19 +174,20 @@ pub(super) async fn elsewhere(errand: &Errand, sender: &Sender, mut tell: impl F
         if let Some(output) = output {
             let mut lines = BufReader::new(output).lines();
             while let Some(line) = lines.next_line().await? {
-                tell(serde_json::from_str(&line)?);
+                let told: Told = serde_json::from_str(&line)?;
+                match errand.answer(&told) {
+                    Some(Answer::More) if !answered => {}
+                    Some(Answer::Last) if !answered => answered = true,
+                    _ => return Err(ErrandError::Other),
+                }
+                tell(told);
             }
         }
         let status = process.wait().await?;
-        if status.success() { Ok(()) } else { Err(ErrandError::Ended(status)) }
+        if status.success() { Err(ErrandError::Silent) } else { Err(ErrandError::Ended(status)) }
     };
-    match errand {
-        Errand::Look { .. } | Errand::Rollout { .. } | Errand::Comply { .. } => {
-            timeout(LOOK, talk).await.unwrap_or(Err(ErrandError::TooLong))
-        }
-        // Following a run is bounded by how long it may take.
-        Errand::Run { .. } | Errand::Rejoin { .. } => talk.await,
-    }
+    let ended = timeout(bound, talk).await.unwrap_or(Err(ErrandError::TooLong(bound)));
+    if answered { Ok(()) } else { ended }
 }
 
 /// Does it in this process.
@@ -142,8 +196,12 @@ pub async fn here(errand: Errand, mut tell: impl FnMut(Told)) {
         Errand::Look { settings, only } => tell(look(&settings, only).await),
         Errand::Run { settings, program, job } => work::run(&settings, &program, job, tell).await,
         Errand::Rejoin { settings, run } => work::rejoin(&settings, &run, tell).await,
-        Errand::Rollout { settings, endpoints } => {
-            tell(Told::Rollout(work::roll_out(&settings, &endpoints).await.map_err(|missing| missing.to_string())));
+        Errand::Rollout { settings, endpoints, after } => {
+            tell(Told::Rollout(work::roll_out(&settings, &endpoints, after.as_deref()).await));
+        }
+        Errand::AskAfter { settings, execution } => {
+            let fate = work::ask_after(&settings, &execution).await;
+            tell(Told::AskedAfter(fate.map_err(|missing| missing.to_string())));
         }
         Errand::Comply { settings, compliant, verdict, says } => {
             let done = work::comply(&settings, compliant, verdict, says).await;
@@ -173,4 +231,45 @@ fn same(before: &[NameFact], now: &[NameFact]) -> bool {
             && std::mem::discriminant(&a.answer) == std::mem::discriminant(&b.answer)
     };
     before.len() == now.len() && before.iter().all(|a| now.iter().any(|b| a.service == b.service && alike(a, b)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes of sending this script on a look.
+    async fn sent(script: &str, bound: Duration) -> (Result<(), ErrandError>, usize) {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("cat >/dev/null; {script}")]);
+        let errand = Errand::Look { settings: Settings::default(), only: Some(Vec::new()) };
+        let mut told = 0;
+        let came = go(&errand, command, bound, |_| told += 1).await;
+        (came, told)
+    }
+
+    #[tokio::test]
+    async fn a_look_that_brings_no_answer_is_lost_however_its_process_ends() {
+        for (script, why) in [
+            ("exit 0", "without an answer"),
+            ("exit 3", "exit status: 3"),
+            ("kill -9 $$", "signal: 9"),
+            ("echo 'Segmentation fault'", "cannot be read"),
+            (r#"echo '{"unchanged":[{}]}'"#, "cannot be read"),
+            (r#"echo '{"began":{"run":"r"}}'"#, "not asked for"),
+        ] {
+            let (came, told) = sent(script, Duration::from_secs(60)).await;
+            let error = came.expect_err(script).to_string();
+            assert!(error.contains(why) && told == 0, "{script}: {error}");
+        }
+        let (came, _) = sent("exec sleep 1000", Duration::from_millis(50)).await;
+        assert!(matches!(came, Err(ErrandError::TooLong(_))), "{came:?}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_stands_whatever_comes_after_it_and_only_the_first_counts() {
+        for after in ["exit 0", "exit 1", "kill -9 $$", "echo nonsense", r#"echo '{"unchanged":[]}'"#] {
+            let (came, told) = sent(&format!(r#"echo '{{"unchanged":[]}}'; {after}"#), Duration::from_secs(60)).await;
+            assert!(came.is_ok() && told == 1, "{after}: {came:?}");
+        }
+    }
 }

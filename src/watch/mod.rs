@@ -4,7 +4,10 @@
 //! |---|---|
 //! | [`state`] | the states as values, what can happen, what is then done |
 //! | [`step`](step()) | the one pure function from one state to the next |
+//! | [`gates`], [`rollout`] | what stands between "ready" and the deed; the deed that is the cluster's runbook |
 //! | [`splay`], [`schedule`] | how long a host waits before it acts; when to look next |
+//! | [`burst`] | one look for many events |
+//! | [`compliance`] | when SSM Compliance is told |
 //! | [`words`] | states in words a person can read in `systemctl status` |
 //! | [`saved`] | the last words on disk: state and time line |
 //! | [`record`] | what is told of it: journal, systemd, the words on disk |
@@ -15,11 +18,15 @@
 //! Time inside is counted from the boot, by a clock that nobody sets: a clock that jumps neither hurries nor holds up
 //! anything but the window, which is a matter of the time of day.
 
+pub mod burst;
+pub mod compliance;
 pub mod driver;
 pub mod errand;
+mod gates;
 pub mod hooks;
 pub mod notify;
 mod record;
+pub mod rollout;
 pub mod saved;
 pub mod schedule;
 pub mod splay;
@@ -30,11 +37,11 @@ mod work;
 
 pub use step::step;
 
-use crate::config::{OnReady, Settings};
-use std::time::Duration;
+use crate::config::{OnReady, Settings, Window};
+use std::{path::PathBuf, time::Duration};
 
 /// What the operator wants of the service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     pub on_ready: OnReady,
     /// Agreeing looks before "ready"; taken as at least 2.
@@ -43,6 +50,9 @@ pub struct Policy {
     pub min_spread_s: u64,
     pub splay_max: Duration,
     pub settled_interval: Duration,
+    /// For the words of what holds it.
+    pub window: Vec<Window>,
+    pub pause_file: PathBuf,
 }
 
 impl Policy {
@@ -53,6 +63,8 @@ impl Policy {
             min_spread_s: settings.confirm.min_spread_s,
             splay_max: Duration::from_secs(settings.watch.splay_max_s),
             settled_interval: Duration::from_secs(settings.watch.settled_interval_s),
+            window: settings.watch.window.clone(),
+            pause_file: settings.watch.pause_file.clone(),
         }
     }
 }

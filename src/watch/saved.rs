@@ -35,6 +35,9 @@ pub struct Saved {
     /// How long the agent was seen with connections that are not on endpoints, in seconds.
     #[serde(default)]
     pub public_path_s: f64,
+    /// Looks of which nothing came.
+    #[serde(default)]
+    pub looks_lost: u64,
     /// Oldest first.
     pub time_line: Vec<Entry>,
 }

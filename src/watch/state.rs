@@ -3,10 +3,11 @@
 //! A step gives leave to begin, no more: the run itself confirms, asks for its permit and counts itself before it touches
 //! anything. What the states add is patience: agreement over time, splay, window, pause, veto.
 
+use super::rollout::{Fate, Joined};
 use crate::{
     assess::{Assessment, Finding, Severity},
     config::Opening,
-    decide::{Decision, EndpointSet},
+    decide::{Agreement, Decision, EndpointSet},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -29,9 +30,12 @@ pub struct State {
     pub not_before_ms: u64,
     /// Where the names led while the agent was on the endpoints, empty for elsewhere; `None` until it was seen so.
     pub led: Option<EndpointSet>,
-    /// The runbook that was started, or joined, for a set of endpoints: its execution's ID.
+    /// The execution of the cluster's runbook that was started, or joined.
     #[serde(default)]
-    pub rollout: Option<(EndpointSet, String)>,
+    pub joined: Option<Joined>,
+    /// What stands in the way of the rollout, as it was last said.
+    #[serde(default)]
+    pub rollout_trouble: String,
     /// Since when the agent has been seen without a connection that it needs, in milliseconds since boot.
     pub gap_since_ms: Option<u64>,
 }
@@ -68,8 +72,12 @@ pub enum Phase {
     #[default]
     Observing,
     /// They are there; looks that agree are being counted.
-    Candidate { endpoints: EndpointSet, since_ms: u64, seen: u32, spread_s: u64 },
-    /// Proved, and somebody else moves the agent: `on_ready` is `report` or `rollout`.
+    Candidate {
+        endpoints: EndpointSet,
+        #[serde(flatten)]
+        looks: Agreement,
+    },
+    /// Proved, and somebody else moves the agent: `on_ready` is `report`, or the cluster's runbook was started.
     Ready { endpoints: EndpointSet },
     /// Proved; about to act, and held by something.
     Waiting {
@@ -112,6 +120,8 @@ pub enum Hold {
         said: String,
         again_ms: u64,
     },
+    /// The cluster's runbook is being started.
+    Rollout,
 }
 
 /// What is so right now.
@@ -129,6 +139,9 @@ pub enum Input {
     /// The host was looked at.
     Looked {
         decision: Decision,
+        /// When it began, in milliseconds since boot: what it heard is no older.
+        asked_ms: u64,
+        /// The longest TTL of its answers, or what a cache says is left of it.
         ttl_s: Option<u32>,
         instance_id: Option<String>,
         lead: Lead,
@@ -154,6 +167,8 @@ pub enum Input {
     },
     /// The runbook was started, or why not.
     Rollout(Result<String, String>),
+    /// What became of the runbook's execution, or why that cannot be told.
+    AskedAfter(Result<Fate, String>),
     /// An interrupted run was found, and nobody is at it.
     Interrupted {
         run: String,
@@ -187,6 +202,8 @@ pub enum Doing {
     AskHooks,
     /// Start the cluster's runbook, or join it.
     StartRollout,
+    /// See what became of the execution that was joined.
+    AskAfterRollout,
     /// Look at the host soon.
     Look,
 }
@@ -298,7 +315,12 @@ impl State {
             if self.phase.at_work() {
                 self.untry();
             }
-            self.phase = Phase::Observing;
+            // The agent was started anew: where its connections were, and what was said of that, was the one before it.
+            (self.phase, self.led, self.verdict) = (Phase::Observing, None, String::new());
+            self.rollout_trouble.clear();
+            if let Some(joined) = &mut self.joined {
+                joined.ask_ms = 0;
+            }
             return self;
         }
         match &mut self.phase {
@@ -323,7 +345,7 @@ impl State {
             Hold::Paused => Some(Duration::from_secs(2)),
             // Not "until it opens": the clock may be set meanwhile.
             Hold::Window { .. } => Some(Duration::from_secs(20)),
-            Hold::Look | Hold::Hooks => None,
+            Hold::Look | Hold::Hooks | Hold::Rollout => None,
         }
     }
 }

@@ -1,13 +1,15 @@
 //! From one state to the next: pure.
 
 use super::{
-    Policy, splay,
+    Policy,
+    gates::{gates, longest_splay},
+    rollout, schedule, splay,
     state::{Doing, Effects, Hold, Input, Kind, Lead, Moment, Note, Phase, RunEnd, State},
     words::{self, span},
 };
 use crate::{
-    config::{OnReady, Opening},
-    decide::{self, Decision, EndpointSet, TTL_CAP_S, exit},
+    config::OnReady,
+    decide::{self, Agreement, Decision, EndpointSet, exit},
 };
 use std::time::Duration;
 
@@ -18,15 +20,13 @@ const RETRY: Duration = Duration::from_secs(60);
 const RETRY_MOST: Duration = Duration::from_secs(3_600);
 /// Brief gaps in the agent's connections are normal several times an hour: judged over minutes.
 const GAP: Duration = Duration::from_secs(180);
-/// Sets of endpoints remembered as tried. The history on disk remembers more.
-const KEPT_SETS: usize = 16;
 
 /// The next state, and what is to be done. Pure.
 pub fn step(state: &State, input: &Input, moment: &Moment, policy: &Policy) -> (State, Effects) {
     let (mut next, mut effects) = (state.clone(), Effects::default());
     let mut hooks_agree = false;
     match input {
-        Input::Looked { decision, ttl_s, instance_id, lead } => {
+        Input::Looked { decision, asked_ms, ttl_s, instance_id, lead } => {
             if let Some(id) = instance_id {
                 if next.instance_id.as_ref().is_some_and(|old| old != id) && !next.phase.at_work() {
                     next = State::default();
@@ -35,7 +35,12 @@ pub fn step(state: &State, input: &Input, moment: &Moment, policy: &Policy) -> (
             }
             if !next.phase.at_work() {
                 led(&mut next, &mut effects, decision, lead);
-                looked(&mut next, &mut effects, decision, *ttl_s, moment, policy);
+                let answers = Answers {
+                    asked_ms: *asked_ms,
+                    answered_ms: schedule::answered_ms(*asked_ms, moment.up_ms),
+                    ttl_s: *ttl_s,
+                };
+                looked(&mut next, &mut effects, decision, answers, moment, policy);
             }
         }
         Input::Unchanged => next.same = next.same.saturating_add(1),
@@ -80,7 +85,8 @@ pub fn step(state: &State, input: &Input, moment: &Moment, policy: &Policy) -> (
             effects.doing = Some(Doing::Look);
         }
         Input::RunLost { .. } => {}
-        Input::Rollout(answer) => asked(&mut next, &mut effects, answer, moment),
+        Input::Rollout(answer) => rollout::started(&mut next, &mut effects, answer, moment),
+        Input::AskedAfter(answer) => rollout::asked_after(&mut next, &mut effects, answer, moment),
         Input::Interrupted { run } => {
             if !next.phase.at_work() && next.may_take_up(moment.up_ms) {
                 effects.note(Kind::Acting, format!("run {run} was interrupted; finishing it"));
@@ -93,11 +99,19 @@ pub fn step(state: &State, input: &Input, moment: &Moment, policy: &Policy) -> (
     (next, effects)
 }
 
+/// What a look heard of the names, in milliseconds since boot and seconds.
+#[derive(Clone, Copy)]
+struct Answers {
+    asked_ms: u64,
+    answered_ms: u64,
+    ttl_s: Option<u32>,
+}
+
 fn looked(
     next: &mut State,
     effects: &mut Effects,
     decision: &Decision,
-    ttl_s: Option<u32>,
+    answers: Answers,
     moment: &Moment,
     policy: &Policy,
 ) {
@@ -105,13 +119,15 @@ fn looked(
     let new = next.judge(decision);
     let gap = next.gap(decision, moment.up_ms);
     if let Decision::Restart { plan } = decision {
-        return agreed(next, effects, &plan.endpoints, ttl_s, moment, policy);
+        return agreed(next, effects, &plan.endpoints, answers, moment, policy);
     }
     let phase = match decision {
         Decision::Settled => Phase::Settled,
         Decision::Refuse { .. } | Decision::Spent { .. } => Phase::Blocked,
         // One look that saw too little does not undo what was proved, and is no leave to act either.
-        _ if (gap || matches!(decision, Decision::Unknown { .. })) && matches!(was, Phase::Waiting { .. }) => {
+        _ if (gap || matches!(decision, Decision::Unknown { .. }))
+            && matches!(was, Phase::Waiting { .. } | Phase::Ready { .. }) =>
+        {
             if let Phase::Waiting { agrees, .. } = &mut next.phase {
                 *agrees = false;
             }
@@ -184,12 +200,11 @@ fn agreed(
     next: &mut State,
     effects: &mut Effects,
     found: &EndpointSet,
-    ttl_s: Option<u32>,
+    answers: Answers,
     moment: &Moment,
     policy: &Policy,
 ) {
-    let now = moment.up_ms;
-    let spread = u64::from(ttl_s.unwrap_or(0).min(TTL_CAP_S)).saturating_add(1).max(policy.min_spread_s);
+    let Answers { asked_ms, answered_ms, ttl_s } = answers;
     if next.tried.contains(found) {
         if next.phase != Phase::Blocked {
             let text = "the agent was restarted for these very endpoints, and is still not on them";
@@ -206,27 +221,24 @@ fn agreed(
         Phase::Ready { endpoints } if endpoints == found => {
             match policy.on_ready {
                 OnReady::Restart => ready(next, effects, found, moment, policy),
-                OnReady::Rollout => roll_out(next, effects, moment),
+                OnReady::Rollout => rollout::still_public(next, effects, moment),
                 OnReady::Report => {}
             }
             return;
         }
-        Phase::Candidate { endpoints, seen, spread_s, .. } if endpoints == found => {
-            *seen = seen.saturating_add(1);
-            *spread_s = spread.max(*spread_s);
-        }
+        Phase::Candidate { endpoints, looks } if endpoints == found => looks.add(asked_ms, answered_ms, ttl_s),
         other => {
             if other.endpoints().is_some() {
                 effects.note(Kind::EndpointsGone, "the endpoint addresses changed; counting anew");
             }
             effects.note(Kind::EndpointsFound, format!("all three endpoints are there: {}", words::set(found)));
-            *other = Phase::Candidate { endpoints: found.clone(), since_ms: now, seen: 1, spread_s: spread };
+            let looks = Agreement::new(asked_ms, answered_ms, ttl_s);
+            *other = Phase::Candidate { endpoints: found.clone(), looks };
             next.same = 0;
         }
     }
-    if let Phase::Candidate { since_ms, seen, spread_s, .. } = &next.phase
-        && *seen >= policy.samples.max(2)
-        && now.saturating_sub(*since_ms) >= spread_s.saturating_mul(1_000)
+    if let Phase::Candidate { looks, .. } = &next.phase
+        && looks.proved(policy.samples.max(2), policy.min_spread_s)
     {
         ready(next, effects, found, moment, policy);
     }
@@ -235,16 +247,24 @@ fn agreed(
 /// The endpoints are proved.
 fn ready(next: &mut State, effects: &mut Effects, found: &EndpointSet, moment: &Moment, policy: &Policy) {
     next.same = 0;
-    if policy.on_ready != OnReady::Restart {
+    let others = match policy.on_ready {
+        OnReady::Restart => false,
+        OnReady::Report => true,
+        OnReady::Rollout => !next.wants_rollout(found),
+    };
+    if others {
         effects.note(Kind::Ready, words::left_to_others(policy.on_ready));
         next.phase = Phase::Ready { endpoints: found.clone() };
-        if policy.on_ready == OnReady::Rollout {
-            roll_out(next, effects, moment);
-        }
         return;
     }
-    let wait = splay::splay(next.instance_id.as_deref().unwrap_or_default(), found, policy.splay_max);
-    effects.note(Kind::Ready, format!("ready: the agent is restarted after a splay of {}", span(wait)));
+    let wait = splay::splay(next.instance_id.as_deref().unwrap_or_default(), found, longest_splay(policy));
+    effects.note(
+        Kind::Ready,
+        match policy.on_ready {
+            OnReady::Rollout => words::left_to_others(policy.on_ready),
+            _ => format!("ready: the agent is restarted after a splay of {}", span(wait)),
+        },
+    );
     next.phase = Phase::Waiting {
         endpoints: found.clone(),
         since_ms: moment.up_ms,
@@ -252,93 +272,6 @@ fn ready(next: &mut State, effects: &mut Effects, found: &EndpointSet, moment: &
         agrees: true,
         hold: Hold::Splay,
     };
-}
-
-/// Has the cluster's runbook started for these endpoints, unless that was done.
-fn roll_out(next: &State, effects: &mut Effects, moment: &Moment) {
-    let Phase::Ready { endpoints } = &next.phase else { return };
-    let done = next.rollout.as_ref().is_some_and(|(set, _)| set == endpoints);
-    if !done && moment.up_ms >= next.not_before_ms {
-        effects.doing = Some(Doing::StartRollout);
-    }
-}
-
-/// What came of asking for the runbook.
-fn asked(next: &mut State, effects: &mut Effects, answer: &Result<String, String>, moment: &Moment) {
-    // Something else has happened meanwhile: the next "ready" asks again.
-    let Phase::Ready { endpoints } = &next.phase else { return };
-    let endpoints = endpoints.clone();
-    match answer {
-        Ok(id) => {
-            (next.failures, next.not_before_ms) = (0, 0);
-            effects.note(Kind::Rollout, format!("the cluster's rollout moves this host: execution {id}"));
-            next.rollout = Some((endpoints, id.clone()));
-        }
-        Err(why) => {
-            next.back_off(moment.up_ms);
-            effects.note(Kind::Rollout, format!("the cluster's rollout could not be started: {why}"));
-        }
-    }
-}
-
-/// What stands between "ready" and the restart: splay, pause, window, the last look, hooks; in this order.
-fn gates(next: &mut State, effects: &mut Effects, hooks_agree: bool, moment: &Moment, policy: &Policy) {
-    let now = moment.up_ms;
-    let not_before_ms = next.not_before_ms;
-    let id = next.instance_id.clone().unwrap_or_default();
-    let Phase::Waiting { endpoints, splay_until_ms, agrees, hold, .. } = &mut next.phase else { return };
-    if policy.on_ready != OnReady::Restart {
-        effects.note(Kind::Ready, words::left_to_others(policy.on_ready));
-        next.phase = Phase::Ready { endpoints: endpoints.clone() };
-        return;
-    }
-    if let (Hold::Window { .. }, Opening::Open { length_s }) = (&*hold, moment.opening) {
-        // A fleet that waited for the window does not act all at once when it opens.
-        let most = policy.splay_max.min(Duration::from_secs(length_s / 2));
-        *splay_until_ms = now.saturating_add(millis(splay::splay(&id, endpoints, most)));
-    }
-    let held = if now < *splay_until_ms {
-        Some(Hold::Splay)
-    } else if now < not_before_ms {
-        Some(Hold::BackOff)
-    } else if moment.paused {
-        Some(Hold::Paused)
-    } else if let Opening::Closed { opens } = moment.opening {
-        Some(Hold::Window { opens })
-    } else if !*agrees {
-        Some(Hold::Look)
-    } else if hooks_agree {
-        None
-    } else {
-        match &*hold {
-            Hold::Veto { again_ms, .. } if now < *again_ms => Some(hold.clone()),
-            _ => Some(Hold::Hooks),
-        }
-    };
-    match held {
-        Some(held) => {
-            let changed = std::mem::discriminant(&held) != std::mem::discriminant(&*hold);
-            if held == Hold::Hooks && changed {
-                effects.doing = Some(Doing::AskHooks);
-            }
-            if changed && matches!(held, Hold::Paused | Hold::Window { .. } | Hold::BackOff) {
-                effects.note(Kind::Waiting, words::held(&held));
-            }
-            if held == Hold::Look && changed {
-                effects.doing = Some(Doing::Look);
-            }
-            *hold = held;
-        }
-        None => {
-            let endpoints = endpoints.clone();
-            effects.note(Kind::Acting, format!("restarting the agent for {}", words::set(&endpoints)));
-            effects.doing = Some(Doing::Restart);
-            next.tried.push(endpoints.clone());
-            let old = next.tried.len().saturating_sub(KEPT_SETS);
-            next.tried.drain(..old);
-            next.phase = Phase::Acting { endpoints, run: None, recovering: false };
-        }
-    }
 }
 
 fn ended(next: &mut State, effects: &mut Effects, end: &RunEnd, moment: &Moment) {
@@ -385,12 +318,12 @@ fn decide_word(decision: &Decision) -> &'static str {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Effects {
-    fn note(&mut self, kind: Kind, text: impl Into<String>) {
+    pub(super) fn note(&mut self, kind: Kind, text: impl Into<String>) {
         self.notes.push(Note { kind, text: text.into() });
     }
 }
@@ -409,7 +342,7 @@ impl State {
         self.failures <= 1 || now_ms >= self.not_before_ms
     }
 
-    fn back_off(&mut self, now_ms: u64) {
+    pub(super) fn back_off(&mut self, now_ms: u64) {
         let wait = RETRY.saturating_mul(1 << self.failures.min(8)).min(RETRY_MOST);
         self.failures = self.failures.saturating_add(1);
         self.not_before_ms = now_ms.saturating_add(millis(wait));

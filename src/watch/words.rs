@@ -1,12 +1,12 @@
 //! States in words a person can read in `systemctl status`.
 
 use super::{
-    Policy,
+    Policy, rollout,
     state::{Hold, Phase, State},
 };
 use crate::{
-    config::OnReady,
-    decide::{Decision, EndpointSet, Method, Reason},
+    config::{self, OnReady},
+    decide::{Agreement, Decision, EndpointSet, Method, Reason},
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{net::IpAddr, time::Duration};
@@ -99,16 +99,20 @@ pub(super) fn left_to_others(on_ready: OnReady) -> String {
     }
 }
 
-pub(super) fn held(hold: &Hold) -> String {
+/// What holds a host that is ready, and until when as far as that is known.
+pub(super) fn held(hold: &Hold, policy: &Policy) -> String {
     match hold {
         Hold::Splay => "ready; waiting for its splay".into(),
         Hold::BackOff => "ready; the last try did not come about, waiting before the next".into(),
-        Hold::Paused => "ready; paused by the pause file".into(),
-        Hold::Window { opens: Some(opens) } => format!("ready; outside the window, which opens at {opens:.0}"),
+        Hold::Paused => format!("ready; paused by the pause file, until {} is removed", policy.pause_file.display()),
+        Hold::Window { opens: Some(opens) } => {
+            format!("ready; outside the window, until {}", config::opens_words(&policy.window, *opens))
+        }
         Hold::Window { opens: None } => "ready; outside the window, which does not open within two weeks".into(),
-        Hold::Look => "ready; looking once more before the restart".into(),
+        Hold::Look => "ready; looking once more".into(),
         Hold::Hooks => "ready; asking the hooks".into(),
         Hold::Veto { hook, said, .. } => format!("ready; vetoed by {hook}: {said}"),
+        Hold::Rollout => "ready; starting the cluster's rollout, or joining it".into(),
     }
 }
 
@@ -120,17 +124,28 @@ pub fn status(state: &State, last: Option<&Decision>, up_ms: u64, now: Timestamp
     };
     match &state.phase {
         Phase::Observing => last.map_or_else(|| "looking at the host".into(), |last| looked(last, only_a_gap(last))),
-        Phase::Candidate { seen, .. } => {
+        Phase::Candidate { looks: Agreement { seen, .. }, .. } => {
             format!("all three endpoints are there; {seen} of {} agreeing looks so far", policy.samples.max(2))
         }
-        Phase::Ready { .. } => left_to_others(policy.on_ready),
+        Phase::Ready { endpoints } => rollout::words_of(state, endpoints, policy),
         Phase::Waiting { splay_until_ms, hold: Hold::Splay, .. } => {
-            format!("ready; restarts the agent at {} (splay)", at(*splay_until_ms))
+            let deed = match policy.on_ready {
+                OnReady::Rollout => "starts the cluster's rollout",
+                _ => "restarts the agent",
+            };
+            format!("ready; {deed} at {} (splay)", at(*splay_until_ms))
         }
         Phase::Waiting { hold: Hold::BackOff, .. } => {
-            format!("ready; the last try did not come about, the next is at {}", at(state.not_before_ms))
+            let why = match state.rollout_trouble.as_str() {
+                "" => "the last try did not come about",
+                trouble => trouble,
+            };
+            format!("ready; {why}; the next try is at {}", at(state.not_before_ms))
         }
-        Phase::Waiting { hold, .. } => held(hold),
+        Phase::Waiting { hold: hold @ Hold::Veto { again_ms, .. }, .. } => {
+            format!("{}; asked again at {}", held(hold, policy), at(*again_ms))
+        }
+        Phase::Waiting { hold, .. } => held(hold, policy),
         Phase::Acting { recovering: true, .. } => "finishing an interrupted restart of the agent".into(),
         Phase::Acting { run, .. } => {
             format!("restarting the agent{}", run.as_deref().map(|r| format!(" (run {r})")).unwrap_or_default())
@@ -150,6 +165,40 @@ pub fn status(state: &State, last: Option<&Decision>, up_ms: u64, now: Timestamp
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn says(hold: Hold, policy: &Policy) -> String {
+        let phase = Phase::Waiting {
+            endpoints: EndpointSet::default(),
+            since_ms: 0,
+            splay_until_ms: 90_000,
+            agrees: true,
+            hold,
+        };
+        let state = State { phase, not_before_ms: 120_000, ..State::default() };
+        status(&state, None, 60_000, Timestamp::UNIX_EPOCH, policy)
+    }
+
+    #[test]
+    fn the_status_line_says_what_is_waited_for_and_until_when() {
+        let window = vec!["Sat 02:00-04:00 Europe/Berlin".parse().unwrap()];
+        let policy = Policy { window, pause_file: "/run/hostagent/pause".into(), ..Policy::default() };
+        let rollout = Policy { on_ready: OnReady::Rollout, ..policy.clone() };
+        let opens = Some("2026-11-28T01:00:00Z".parse().unwrap());
+        for (hold, words) in [
+            (Hold::Window { opens }, "ready; outside the window, until Sat 02:00 Europe/Berlin (2026-11-28)"),
+            (Hold::Paused, "ready; paused by the pause file, until /run/hostagent/pause is removed"),
+            (Hold::Splay, "ready; restarts the agent at 1970-01-01T00:00:30Z (splay)"),
+            (Hold::BackOff, "ready; the last try did not come about; the next try is at 1970-01-01T00:01:00Z"),
+        ] {
+            assert_eq!(says(hold, &policy), words);
+        }
+        let veto = Hold::Veto { hook: "10-deploy".into(), said: "a deployment".into(), again_ms: 80_000 };
+        assert_eq!(
+            says(veto, &policy),
+            "ready; vetoed by 10-deploy: a deployment; asked again at 1970-01-01T00:00:20Z"
+        );
+        assert_eq!(says(Hold::Splay, &rollout), "ready; starts the cluster's rollout at 1970-01-01T00:00:30Z (splay)");
+    }
 
     #[test]
     fn spans_are_short() {

@@ -1,12 +1,13 @@
 //! Runs: handed off and followed, and what they came to.
 
-use super::{errand::Told, state::RunEnd, words};
+use super::{errand::Told, rollout::Fate, state::RunEnd, words};
 use crate::{
     act::handoff::{self, Job},
-    config::Settings,
-    decide::{EndpointSet, exit},
-    facts::Missing,
+    config::{Brake, Settings},
+    decide::{EndpointSet, brake, exit},
+    facts::{ExecutionStatus, Missing},
     fleet::{documents::ROLLOUT, rollout},
+    flow,
     ports::{ComplianceItem, Ports, systemd},
     progress::{Progress, RunResult},
     text::cut,
@@ -47,16 +48,53 @@ async fn follow(handoff: handoff::Handoff, ports: &Ports, settings: &Settings, m
 }
 
 /// Starts the cluster's runbook, or joins the execution that another host started for the same endpoints; its ID.
-pub(super) async fn roll_out(settings: &Settings, endpoints: &EndpointSet) -> Result<String, Missing> {
+///
+/// The brakes come first, as before a restart: what holds this host holds it back from moving others, too.
+pub(super) async fn roll_out(
+    settings: &Settings,
+    endpoints: &EndpointSet,
+    after: Option<&str>,
+) -> Result<String, String> {
     let ports = Ports::of_this_host(settings);
-    let (instance, agent) = tokio::try_join!(ports.metadata.instance(), ports.introspect.metadata())?;
+    let known = tokio::try_join!(ports.metadata.instance(), ports.introspect.metadata());
+    let (instance, agent) = known.map_err(|missing| missing.to_string())?;
     let cluster = agent.cluster.rsplit('/').next().unwrap_or_default();
-    let mut parameters = BTreeMap::from([("Cluster".to_owned(), vec![cluster.to_owned()])]);
-    if let Some(role) = &settings.fleet.rollout_role {
-        parameters.insert("AutomationAssumeRole".to_owned(), vec![role.clone()]);
+    if settings.fleet.brake != Brake::Off {
+        let brakes = flow::read_brakes(&ports, &settings.fleet, &instance.region, cluster).await;
+        let unread = brake::brake(&brakes, &settings.fleet).map_err(|held| words::why(&held))?;
+        for unread in unread {
+            tracing::info!("a brake of the fleet could not be read, and fleet.brake passes it over: {unread}");
+        }
     }
-    let token = rollout::token(cluster, endpoints);
-    ports.fleet.start_runbook(&instance.region, ROLLOUT, &parameters, &token).await
+    let parameters = parameters(settings, cluster)?;
+    let token = rollout::token(cluster, endpoints, after);
+    let started = ports.fleet.start_runbook(&instance.region, ROLLOUT, &parameters, &token).await;
+    started.map_err(|missing| missing.to_string())
+}
+
+/// What a host asks the runbook for: its cluster, with the configured role, under the configured calendars.
+fn parameters(settings: &Settings, cluster: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
+    let fleet = &settings.fleet;
+    let role = fleet.rollout_role.clone().ok_or("fleet.rollout_role is not set")?;
+    let mut parameters = BTreeMap::from([
+        ("Cluster".to_owned(), vec![cluster.to_owned()]),
+        ("AutomationAssumeRole".to_owned(), vec![role]),
+    ]);
+    if !fleet.calendars.is_empty() {
+        parameters.insert("Calendars".to_owned(), fleet.calendars.clone());
+    }
+    Ok(parameters)
+}
+
+/// What became of an execution of the runbook.
+pub(super) async fn ask_after(settings: &Settings, execution: &str) -> Result<Fate, Missing> {
+    let ports = Ports::of_this_host(settings);
+    let instance = ports.metadata.instance().await?;
+    Ok(match ports.fleet.execution(&instance.region, execution).await? {
+        ExecutionStatus::UnderWay | ExecutionStatus::WaitsForApproval => Fate::UnderWay,
+        ExecutionStatus::Success | ExecutionStatus::Failed => Fate::Ended,
+        ExecutionStatus::Stopped => Fate::Cancelled,
+    })
 }
 
 /// Tells SSM Compliance.
@@ -93,4 +131,20 @@ pub(super) fn end(result: &RunResult) -> RunEnd {
     };
     let RunResult { acted, exit_code, decision, .. } = result;
     RunEnd { acted: *acted, exit_code: *exit_code, decision: decision.clone(), words }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runbook_is_asked_for_with_the_role_and_the_calendars_of_the_configuration() {
+        let mut settings = Settings::default();
+        assert!(parameters(&settings, "prod").unwrap_err().contains("fleet.rollout_role"));
+        settings.fleet.rollout_role = Some("arn:aws:iam::111122223333:role/rollout".into());
+        let names = |settings: &Settings| parameters(settings, "prod").unwrap().into_keys().collect::<Vec<_>>();
+        assert_eq!(names(&settings), ["AutomationAssumeRole", "Cluster"]);
+        settings.fleet.calendars = vec!["freeze".into(), "holidays".into()];
+        assert_eq!(parameters(&settings, "prod").unwrap()["Calendars"], ["freeze", "holidays"]);
+    }
 }

@@ -1,5 +1,6 @@
 //! The network's adapters against real servers of the tests' own, on loopback.
 
+mod cached;
 mod ecs;
 mod imds;
 mod introspection;

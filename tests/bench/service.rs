@@ -44,7 +44,8 @@ const QUESTIONS: f64 = 1.0;
 const TTL_S: u32 = 5;
 /// So many TTLs are watched for questions.
 const TTLS: u32 = 12;
-/// While endpoints are being noticed. The confirmation takes two of them: three looks, over more than one TTL.
+/// While endpoints are being noticed. The confirmation takes two of them: three looks, each when the answers before have
+/// gone from every cache, which is a second after their TTL.
 const SHORT_TTL_S: u32 = 2;
 const NOTICING: &str = "[watch]\non_ready = \"report\"\n[confirm]\nmin_spread_s = 1\n";
 const CONFIRMATION_TTLS: u32 = 2;
@@ -295,7 +296,7 @@ fn judge(unsettled: &Unsettled, settled: &Settled) -> bool {
     holds &= within("processor, settled", settled.cpu_percent, CPU_PERCENT, " % of a core");
     let asked = questions.values().copied().fold(0.0, f64::max);
     holds &= !questions.is_empty() && within("questions for a name and type in a TTL", asked, QUESTIONS, "");
-    let noticing = f64::from(SHORT_TTL_S * (1 + CONFIRMATION_TTLS)) + 3.0 * LOOK_S;
+    let noticing = f64::from(SHORT_TTL_S + (SHORT_TTL_S + 1) * CONFIRMATION_TTLS) + 3.0 * LOOK_S;
     let latest = noticed_s.iter().copied().fold(0.0, f64::max);
     holds &= within("noticing, the latest: TTL + confirmation", latest, noticing, " s");
     holds & within("start to READY=1", median(ready_ms), READY_MS, " ms")

@@ -184,8 +184,11 @@ class Rollout:
         began = self.clock.now()
         self.state = self.names["advance"](self.state, self.cloud, self.options, self.clock)
         assert self.clock.now() - began <= self.longest, f"a turn took {self.clock.now() - began} s"
-        text = self.names["pack"](self.state)
-        assert len(text) <= 4000 and "{{" not in text, text
+        pieces = self.names["pieces"](self.names["pack"](self.state))
+        # What aws:updateVariable takes.
+        assert len(pieces) <= 50 and all(1 <= len(piece) <= 512 for piece in pieces), pieces
+        text = "".join(pieces)
+        assert "{{" not in text, text
         self.state = json.loads(text)
         self.messages.append(self.names["message"](self.state))
         return self.state["phase"] not in self.names["ENDS"]
@@ -201,7 +204,7 @@ class Rollout:
         return self.state["counts"]
 
     def summary(self):
-        answer = script("Summary")["handler"]({"State": json.dumps(self.state), "Execution": "e" * 36}, None)
+        answer = script("Summary")["handler"]({"State": [json.dumps(self.state)], "Execution": "e" * 36}, None)
         return answer["Text"], json.loads(answer["Json"])
 
 

@@ -278,11 +278,14 @@ class StartAndEnd(unittest.TestCase):
             verdict({"Ended": "halted", "Text": "i-1 is lost"}, None)
 
     def test_the_state_stays_small_whatever_is_in_it(self):
-        pack = script("Advance")["pack"]
-        samples = {reason: [f"mi-{n:017x}" for n in range(20)] for reason in "abcdefgh"}
+        names = script("Advance")
+        samples = {reason: [f"mi-{n:017x}" for n in range(200)] for reason in "abcdefgh"}
         state = {"samples": samples, "counts": {"a": 9000}, "why": "x" * 600, "sent": [["c" * 36, 50]] * 10, "checks": [["c" * 36, 50]] * 10}
-        self.assertLessEqual(len(pack(state)), 4000)
+        pieces = names["pieces"](names["pack"](state))
+        self.assertLessEqual(max(map(len, pieces)), 512)
+        self.assertLessEqual(len(pieces), 50)
         self.assertEqual(state["counts"], {"a": 9000})
+        self.assertEqual(json.loads("".join(pieces)), state)
 
 
 if __name__ == "__main__":

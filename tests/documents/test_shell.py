@@ -83,30 +83,67 @@ class Scripts(unittest.TestCase):
             self.assertEqual((done.returncode, json.loads(second)["verdict"]), (127, "not-installed"))
             self.assertTrue(first.startswith("NOT INSTALLED: hostagent is not on this host; run the document HostAgent-Install"))
 
-    def install(self, sha, new_agent, **more):
-        return self.run_document("HostAgent-Install", {"PackageUrl": "https://bucket.s3.eu-west-1.amazonaws.com/hostagent.deb?X-Amz-Signature=a%2F", "PackageSha256": sha} | more, new_agent)
+    def install(self, sha, new_agent, kind="deb", **more):
+        return self.run_document("HostAgent-Install", {"PackageUrl": f"https://bucket.s3.eu-west-1.amazonaws.com/hostagent.{kind}?X-Amz-Signature=a%2F", "PackageSha256": sha} | more, new_agent)
+
+    def package_managers(self, working):
+        """Those of two hosts in one; of them only `working` succeed. Every call is noted, with its bound in seconds."""
+        note = lambda words: f"echo {words} >>{self.at}/calls\n"
+        self.program("timeout", '[ "$1" = -k ] && shift 2\nexport BOUND=$1; shift\nexec "$@"\n')
+        self.program("curl", note("$BOUND curl") + 'while [ "$1" != --output ]; do shift; done\nprintf package >"$2"\n')
+        for name in ("dpkg", "apt-get", "rpm", "dnf", "yum"):
+            there = f"[ -e {self.at}/there ] || exit 1\necho 0.1.0-1\nexit\n"
+            asked = f'if [ "$1" = -q ]; then\n{there}fi\n' if name == "rpm" else ""
+            done = f"touch {self.at}/there\n" if name in working else "exit 1\n"
+            self.program(name, asked + note(f"$BOUND {name}") + done)
+        self.program("dpkg-query", f"[ ! -e {self.at}/there ] || echo installed 0.1.0-1\n")
+        self.program("systemctl", note("$BOUND systemctl $1"))
+        self.program("hostagent", "echo hostagent 0.1.0\n")
+        for left in ("calls", "there", "state/package.sha256"):
+            (self.at / left).unlink(missing_ok=True)
+
+    def calls(self):
+        return (self.at / "calls").read_text().split("\n")[:-1]
 
     def test_install_checks_the_hash_first_and_knows_what_it_installed(self):
-        self.program("curl", f'echo curl >>{self.at}/calls\nwhile [ "$1" != --output ]; do shift; done\nprintf package >"$2"\n')
-        self.program("apt-get", f"echo apt >>{self.at}/calls\ntouch {self.at}/there\n")
-        self.program("dpkg", "")
-        self.program("dpkg-query", f"[ ! -e {self.at}/there ] || echo installed 0.1.0-1\n")
-        self.program("systemctl", f'echo "systemctl $1" >>{self.at}/calls\n')
-        self.program("hostagent", "echo hostagent 0.1.0\n")
         right = hashlib.sha256(b"package").hexdigest()
-        calls = lambda: (self.at / "calls").read_text().split("\n")[:-1]
+        serves = ["20 systemctl enable", "120 systemctl start"]
         for new_agent in (False, True):
-            for left in ("calls", "there", "state/package.sha256"):
-                (self.at / left).unlink(missing_ok=True)
+            self.package_managers(["dpkg", "apt-get"])
             wrong = self.install("0" * 64, new_agent)
-            self.assertEqual((wrong.returncode, calls()), (1, ["curl"]))
+            self.assertEqual((wrong.returncode, self.calls()), (1, ["300 curl"]))
             self.assertIn("nothing was changed", wrong.stdout)
             done = self.install(right.upper(), new_agent)
             self.assertEqual((done.returncode, done.stdout.splitlines()[0]), (0, "INSTALLED: hostagent 0.1.0"), done.stderr)
-            self.assertEqual(calls(), ["curl", "curl", "apt", "systemctl enable", "systemctl start"])
+            self.assertEqual(self.calls()[1:], ["300 curl", "150 dpkg", *serves])
             again = self.install(right, new_agent)
             self.assertEqual((again.returncode, again.stdout.splitlines()[0]), (0, "ALREADY INSTALLED: hostagent 0.1.0"))
-            self.assertEqual(calls()[5:], ["systemctl enable", "systemctl start"])
+            self.assertEqual(self.calls()[5:], serves)
+
+    def test_install_asks_no_repository_unless_the_file_alone_is_not_enough(self):
+        """And whatever is asked is bounded, all of it together by the time of the step."""
+        right = hashlib.sha256(b"package").hexdigest()
+        limit = int(document("HostAgent-Install")["mainSteps"][0]["inputs"]["timeoutSeconds"])
+        for kind, working, expected in [
+            ("deb", ["dpkg"], ["150 dpkg"]),
+            ("deb", ["apt-get"], ["150 dpkg", "200 apt-get"]),
+            ("rpm", ["rpm"], ["150 rpm"]),
+            ("rpm", ["dnf", "yum"], ["150 rpm", "200 dnf"]),
+            ("deb", [], ["150 dpkg", "200 apt-get"]),
+        ]:
+            with self.subTest(kind=kind, working=working):
+                self.package_managers(working)
+                done = self.install(right, True, kind)
+                calls = self.calls()
+                installs = [call for call in calls if not call.endswith(("curl", "enable", "start"))]
+                self.assertEqual(installs, expected)
+                self.assertLess(sum(int(call.split()[0]) for call in calls), limit)
+                first, second = done.stdout.splitlines()
+                if working:
+                    self.assertEqual((done.returncode, first), (0, "INSTALLED: hostagent 0.1.0"), done.stderr)
+                else:
+                    self.assertEqual((done.returncode, json.loads(second)["verdict"]), (1, "install-failed"))
+                    self.assertTrue(first.startswith("NOT INSTALLED: the package manager did not install the package"), first)
 
     def test_what_a_host_does_by_itself_stands_before_its_service_starts(self):
         chosen = self.at / "etc/config.d/90-on-ready.toml"

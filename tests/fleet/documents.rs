@@ -26,7 +26,7 @@ fn somebody_elses_change_is_shown_and_put_right() {
     let name = "HostAgent-Check";
     let stored = call(&fleet, "GetDocument", &json!({ "Name": name, "DocumentFormat": "YAML" }));
     let ours = stored["Content"].as_str().unwrap().to_owned();
-    let theirs = ours.replace("timeoutSeconds: '120'", "timeoutSeconds: '7'");
+    let theirs = ours.replace("timeoutSeconds: '60'", "timeoutSeconds: '7'");
     let update = json!({ "Name": name, "Content": theirs, "DocumentFormat": "YAML", "DocumentVersion": "$LATEST" });
     call(&fleet, "UpdateDocument", &update);
     call(&fleet, "UpdateDocumentDefaultVersion", &json!({ "Name": name, "DocumentVersion": "2" }));
@@ -34,13 +34,48 @@ fn somebody_elses_change_is_shown_and_put_right() {
         "1 of 4 documents",
         "version 3 is the default now; it was 2",
         "-    timeoutSeconds: '7'",
-        "+    timeoutSeconds: '120'",
+        "+    timeoutSeconds: '60'",
     ];
     fleet.says(0, &["install"], &words);
     // The default set back to an older version that is not ours, while the latest is.
     call(&fleet, "UpdateDocumentDefaultVersion", &json!({ "Name": name, "DocumentVersion": "2" }));
     fleet.says(0, &["install"], &["version 3 is the default now; it was 2"]);
     fleet.says(0, &["install"], &["are up to date"]);
+}
+
+#[test]
+fn a_document_that_somebody_else_made_is_left_alone() {
+    let fleet = Fleet::of(1);
+    fleet.ok(&["install"]);
+    let name = "HostAgent-Restart";
+    // As a stack of CloudFormation leaves it.
+    let tags = json!([{ "Key": "hostagent:managed-by", "Value": "cloudformation" }]);
+    let theirs =
+        "schemaVersion: '2.2'\nmainSteps:\n- {name: a, action: 'aws:runShellScript', inputs: {runCommand: [id]}}\n";
+    call(&fleet, "DeleteDocument", &json!({ "Name": name }));
+    call(
+        &fleet,
+        "CreateDocument",
+        &json!({ "Name": name, "DocumentType": "Command", "DocumentFormat": "YAML", "Content": theirs, "Tags": tags }),
+    );
+    // Another one is out of date, and is not touched either.
+    call(&fleet, "DeleteDocument", &json!({ "Name": "HostAgent-Install" }));
+    let (made, updated) = (fleet.cloud.calls("CreateDocument"), fleet.cloud.calls("UpdateDocument"));
+    let words = [
+        "REFUSED: 1 of 4 documents in eu-west-1 are somebody else's; nothing was changed",
+        "its tag hostagent:managed-by is cloudformation",
+        "--adopt",
+        "-- {name: a, action",
+        "HostAgent-Install  would be created",
+    ];
+    fleet.says(12, &["install", "--associate", "Cluster=prod"], &words);
+    assert_eq!((fleet.cloud.calls("CreateDocument"), fleet.cloud.calls("UpdateDocument")), (made, updated));
+    assert_eq!((fleet.cloud.calls("CreateAssociation"), fleet.cloud.calls("AddTagsToResource")), (0, 0));
+    fleet.says(0, &["uninstall", "--dry-run"], &["somebody else's, left as it is"]);
+    fleet.says(0, &["install", "--adopt", "--dry-run"], &["would be brought up to date from version 1"]);
+    fleet.says(0, &["install", "--adopt"], &["2 of 4 documents", "version 2 is the default now; it was 1"]);
+    fleet.says(0, &["install"], &["are up to date"]);
+    fleet.says(0, &["uninstall"], &["4 documents were removed"]);
 }
 
 #[test]

@@ -130,7 +130,7 @@ impl Account {
     /// What both judges must say of the documents.
     fn cli_installs_edits_and_sends(&self, instance: &str, restored: u32) {
         self.install();
-        self.edit("HostAgent-Check", "timeoutSeconds: '120'", "timeoutSeconds: '121'");
+        self.edit("HostAgent-Check", "timeoutSeconds: '60'", "timeoutSeconds: '61'");
         let described = self.aws(&["ssm", "describe-document", "--name", "HostAgent-Check"]);
         assert_eq!(described["Document"]["DefaultVersion"], "2", "{described:#}");
         let parameters = described["Document"]["Parameters"].as_array().expect("parameters");
@@ -139,7 +139,7 @@ impl Account {
             "{described:#}"
         );
         let content = self.aws(&["ssm", "get-document", "--name", "HostAgent-Check", "--document-format", "YAML"]);
-        assert!(content["Content"].as_str().unwrap().contains("timeoutSeconds: '121'"), "{content:#}");
+        assert!(content["Content"].as_str().unwrap().contains("timeoutSeconds: '61'"), "{content:#}");
         let tags = self.aws(&[
             "ssm",
             "list-tags-for-resource",
@@ -182,8 +182,13 @@ impl Account {
         assert!(gone.code != 0 && gone.err.contains("ParameterNotFound"), "{}{}", gone.out, gone.err);
         // SSM's words for a content that is there already leave open whether an older version counts; to moto it does.
         let version = format!("version {restored} is the default now; it was 2");
-        let words = ["1 of 4 documents", "-    timeoutSeconds: '121'", &version];
-        self.fleet(0, &["install"], &words);
+        // It did not make them, and leaves them alone until it is told to take them over.
+        let left =
+            ["1 of 4 documents in eu-west-1 are somebody else's", "it has no tag hostagent:managed-by", "--adopt"];
+        self.fleet(12, &["install"], &left);
+        self.fleet(0, &["uninstall"], &["0 documents were removed", "somebody else's, left as it is"]);
+        let words = ["4 of 4 documents", "taken over as it is", "-    timeoutSeconds: '61'", &version];
+        self.fleet(0, &["install", "--adopt"], &words);
         self.fleet(0, &["uninstall"], &["4 documents were removed"]);
         let gone = self.try_aws(&["ssm", "describe-document", "--name", "HostAgent-Check"]);
         assert!(gone.code != 0 && gone.err.contains("InvalidDocument"), "{}{}", gone.out, gone.err);
@@ -335,6 +340,46 @@ fn the_aws_cli_and_moto_agree_on_the_documents() {
     let instance = moto.instances().remove(0);
     moto.account.cli_installs_edits_and_sends(&instance, 1);
     answered_by_moto(&moto.end(), &["CreateDocument", "UpdateDocument", "SendCommand", "GetCommandInvocation"]);
+}
+
+#[test]
+fn the_stack_is_packaged_with_the_documents_as_they_are() {
+    let moto = Moto::start();
+    let account = &moto.account;
+    account.aws(&[
+        "s3api",
+        "create-bucket",
+        "--bucket",
+        "templates",
+        "--create-bucket-configuration",
+        "LocationConstraint=eu-west-1",
+    ]);
+    let packaged = account.dir.path().join("packaged.yaml");
+    let said = account.try_aws(&[
+        "cloudformation",
+        "package",
+        "--template-file",
+        "packaging/cloudformation/hostagent.yaml",
+        "--s3-bucket",
+        "templates",
+        "--output-template-file",
+        packaged.to_str().expect("a path"),
+    ]);
+    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    let template = fs::read_to_string(packaged).expect("the template");
+    for (name, kind) in DOCUMENTS {
+        let resource =
+            template.split("AWS::SSM::Document").skip(1).find(|text| text.contains(&format!("Name: {name}\n")));
+        let resource = resource.unwrap_or_else(|| panic!("{name} is not in {template}"));
+        assert!(resource.contains(&format!("DocumentType: {kind}\n")), "{resource}");
+        let address = resource.lines().find_map(|line| line.trim().strip_prefix("Location: ")).expect("an address");
+        let uploaded = account.dir.path().join(name);
+        let path = uploaded.to_str().expect("a path");
+        let said = account.try_aws(&["s3", "cp", address, path]);
+        assert_eq!(said.code, 0, "{address}: {}{}", said.out, said.err);
+        let ours = fs::read(format!("{}/packaging/ssm/{name}.yaml", env!("CARGO_MANIFEST_DIR"))).expect(name);
+        assert_eq!(fs::read(uploaded).expect("the upload"), ours, "{name}");
+    }
 }
 
 #[test]

@@ -41,6 +41,11 @@ impl Fleet {
         Self::with(CloudOptions { speed: SPEED, ..CloudOptions::default() }, hosts)
     }
 
+    /// One in real time.
+    pub fn slow(hosts: usize) -> Self {
+        Self::with(CloudOptions::default(), hosts)
+    }
+
     /// One that can run the runbook; the documents are installed.
     pub fn rolling(hosts: usize) -> Self {
         let python = Some(PYTHON.clone());

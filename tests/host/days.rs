@@ -145,11 +145,12 @@ fn outside_its_window_it_waits_and_says_until_when() {
             s.host.exec(&["systemctl", "reload", "hostagent"]).ok();
         };
         let day = s.host.sh("LC_ALL=C date -u -d '2 days' +%a").ok().to_owned();
-        let opens = s.host.sh("date -u -d '2 days' +%Y-%m-%dT03:00:00Z").ok().to_owned();
+        let date = s.host.sh("date -u -d '2 days' +%Y-%m-%d").ok().to_owned();
+        let opens = format!("{day} 03:00 UTC ({date})");
         window(&format!("{day} 03:00-04:00"));
         s.endpoints_appear();
-        s.until_said(&format!("outside the window, which opens at {opens}"));
-        s.says(10, &["status"], &["waiting", &opens]);
+        s.until_said(&format!("outside the window, until {opens}"));
+        s.says(10, &["status"], &["waiting", &date]);
         s.after_looks(3);
         let shown = s.host.exec(&["systemctl", "status", "hostagent"]).stdout;
         assert!(shown.contains(&opens), "{shown}");

@@ -12,6 +12,9 @@ use hostagent_lab::{
 use serde_json::Value;
 use std::time::Duration;
 
+/// The role that runbooks of the service are started with.
+const ROLE: &str = "rollout_role = \"arn:aws:iam::111122223333:role/hostagent-rollout\"";
+
 /// Refuses an action of Systems Manager as a role without the permission is refused, or allows it again.
 fn deny(s: &Scene<'_>, action: &str, denied: bool) {
     let fault = ApiFault {
@@ -83,7 +86,7 @@ fn a_host_that_cannot_be_verified_halts_its_cluster_once() {
 
 #[test]
 fn the_service_starts_the_cluster_s_runbook_once_for_the_same_endpoints() {
-    served("on_ready = \"rollout\"\n[fleet]\ncompliance = true", |s| {
+    served(&format!("on_ready = \"rollout\"\n[fleet]\ncompliance = true\n{ROLE}"), |s| {
         s.until_said("waiting for endpoints");
         s.host.until("SSM Compliance is told", |_| (calls(s, "PutComplianceItems") == 1).then_some(()));
         s.expect(0, &["fleet", "install"]);
@@ -104,7 +107,7 @@ fn the_service_starts_the_cluster_s_runbook_once_for_the_same_endpoints() {
 
 #[test]
 fn a_runbook_that_may_not_be_started_is_said_and_tried_again() {
-    served("on_ready = \"rollout\"", |s| {
+    served(&format!("on_ready = \"rollout\"\n[fleet]\n{ROLE}"), |s| {
         deny(s, "StartAutomationExecution", true);
         s.endpoints_appear();
         s.until_said("the cluster's rollout could not be started: ssm:StartAutomationExecution");

@@ -19,4 +19,5 @@ mod service;
 mod settings;
 mod ssm;
 mod storms;
+mod tried;
 mod unit;

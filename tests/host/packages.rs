@@ -10,7 +10,13 @@ use hostagent_lab::host::{
     packages::{Build, Format, NEXT_VERSION, VERSION},
 };
 
-const PROMPT: &str = "[watch]\nsplay_max_s = 0\nsettled_interval_s = 5\n";
+const PROMPT: &str =
+    "[watch]\nsplay_max_s = 0\nsettled_interval_s = 5\nmetrics_file = \"/var/lib/prometheus/node-exporter/own.prom\"\n";
+/// What the service writes for node_exporter, where [`PROMPT`] has it, and for the SSM agent.
+const FOR_OTHERS: [&str; 2] = [
+    "/var/lib/prometheus/node-exporter/own.prom",
+    "/var/lib/amazon/ssm/i-0f00dfacade00001/inventory/custom/hostagent.json",
+];
 const WANTED: &str = "/etc/systemd/system/multi-user.target.wants/hostagent.service";
 
 #[test]
@@ -24,7 +30,10 @@ fn the_rpm_comes_changes_goes_and_comes_back() {
 }
 
 fn life(format: Format) {
-    scene(HostOptions { hostagent: PROMPT.into(), ..HostOptions::default() }, |s| {
+    let others =
+        FOR_OTHERS.iter().filter_map(|file| Some((format!("{}/other", file.rsplit_once('/')?.0), String::new())));
+    let files = others.collect();
+    scene(HostOptions { hostagent: PROMPT.into(), files, ..HostOptions::default() }, |s| {
         let install = |version| s.host.install(Build::Quick, format, version).ok().to_owned();
         install(VERSION);
         runs(s);
@@ -36,7 +45,10 @@ fn life(format: Format) {
         s.until_state("settled");
         let moved = s.agent();
 
-        // What is the administrator's stays over an upgrade, and so does what was done.
+        // What is the administrator's stays over an upgrade, and so does what was done and what was written for others.
+        for file in FOR_OTHERS {
+            s.host.until(file, |host| host.exec(&["test", "-s", file]).success().then_some(()));
+        }
         s.host.configure("50-local", "[watch]\nsplay_max_s = 77\n");
         let own = "/etc/systemd/system/hostagent.service.d/50-own.conf";
         s.host.write(own, "[Service]\nEnvironment=OWN=yes\n");
@@ -57,7 +69,12 @@ fn life(format: Format) {
         s.until_state("settled");
         s.says(0, &["status"], &["1 of 2 restarts left", "moved"]);
 
+        for file in FOR_OTHERS {
+            s.host.exec(&["test", "-s", file]).ok();
+        }
+
         remove(s, format);
+        gone(s.host, &FOR_OTHERS);
         assert_eq!(s.host.unit("hostagent.service").active, "inactive");
         assert_eq!(s.host.unit("hostagent-nat.socket").active, "inactive");
         let known = s.host.sh("systemctl show --property=LoadState --value hostagent.service hostagent-nat.socket");

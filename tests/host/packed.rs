@@ -155,9 +155,11 @@ fn so_does_the_one_for_graviton() {
     let packages = here.parent().expect("it lies in a directory");
     let not_built = fs::read_to_string(packages.join("not-built")).expect("packaging/build says what it did not build");
     let aarch64 = packages.join(format!("hostagent_{VERSION}-1_arm64.deb"));
-    if not_built.contains("aarch64") {
+    if let Some(why) = not_built.lines().find(|line| line.contains("aarch64")) {
         assert!(!aarch64.exists(), "built after all: {not_built}");
-        let _ = writeln!(io::stderr(), "no package for aarch64: {not_built}");
+        // tests/run counts it, and says so at its end.
+        let name = "packed::so_does_the_one_for_graviton";
+        let _ = writeln!(io::stderr(), "left out because there is no package for it: {name}: {why}");
         return;
     }
     assert!(aarch64.exists() && packages.join(format!("hostagent-{VERSION}-1.aarch64.rpm")).exists());

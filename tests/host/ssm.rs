@@ -13,7 +13,8 @@ use hostagent_lab::{
 use serde_json::{Value, json};
 use std::{
     process::{Child, Command, Output, Stdio},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Simulated seconds a second: the runbook's waits pass faster, and a host still has time to answer.
@@ -87,6 +88,20 @@ impl Operator {
         self.cloud.shared().call("ssm", action, input).unwrap_or_else(|error| panic!("{action}: {error:?}"))
     }
 
+    /// The same, until what was just written can be read: reads are eventually consistent, and a document that refuses
+    /// at once has ended before.
+    fn settled(&self, action: &str, input: &Value) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.cloud.shared().call("ssm", action, input) {
+                Err(error) if error.kind == "InvocationDoesNotExist" && Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                answer => return answer.unwrap_or_else(|error| panic!("{action}: {error:?}")),
+            }
+        }
+    }
+
     /// Runs HostAgent-Install on a host that is not to move by itself; exit code, standard output, standard error.
     fn install(&self, number: usize, url: &str, sha256: &str) -> (i64, String, String) {
         let sent = self.call(
@@ -100,7 +115,7 @@ impl Operator {
         let sent = sent["Command"]["CommandId"].as_str().expect("an ID").to_owned();
         let ended = |event: &Event| matches!(event, Event::Ended { command, .. } if *command == sent);
         self.cloud.wait_for(PATIENCE, ended).expect("the document ends");
-        let answer = self.call("GetCommandInvocation", &json!({ "CommandId": sent, "InstanceId": id(number) }));
+        let answer = self.settled("GetCommandInvocation", &json!({ "CommandId": sent, "InstanceId": id(number) }));
         let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
         let code = answer["ResponseCode"].as_i64().expect("a code");
         (code, text("StandardOutputContent"), text("StandardErrorContent"))

@@ -1,6 +1,9 @@
 //! The service's unit: what it may do is little, and enough.
 
-use crate::scene::{Scene, scene};
+use crate::{
+    scene::{Scene, scene},
+    served::served,
+};
 use hostagent::events;
 use hostagent_lab::host::HostOptions;
 use serde_json::Value;
@@ -111,6 +114,56 @@ fn everything_is_seen_and_done_from_inside_the_sandbox() {
         s.is_private();
         s.is_whole();
         the_journal_knows(s);
+    });
+}
+
+/// Says of each thing that the configuration's text about hooks mentions whether it can be done, and vetoes.
+const PROBE: &str = "\
+#!/bin/sh
+try() { what=$1; shift; if \"$@\" >/dev/null 2>&1; then echo \"can $what\"; else echo \"cannot $what\"; fi; }
+try 'write to /run' touch /run/probe
+try 'write to its own directory' touch /var/lib/hostagent/probe
+try 'write to /tmp' touch /tmp/probe
+try 'ask systemd' systemctl is-active ecs.service
+try 'start a unit' systemctl start probe.service
+try 'ask Docker' curl --fail --silent --unix-socket /var/run/docker.sock http://docker/_ping
+try 'write to /run/systemd' touch /run/systemd/probe
+try 'write to /etc' touch /etc/probe
+try 'write to /usr' touch /usr/probe
+try 'see /root' ls /root
+try 'mount' mount -t tmpfs probe /run
+try 'change owners' chown 1 /run/probe
+exit 1
+";
+
+/// What packaging/config says of hooks, tried by one.
+#[test]
+fn a_hook_can_do_what_the_configuration_says_and_no_more() {
+    served("", |s| {
+        s.host
+            .write("/etc/systemd/system/probe.service", "[Service]\nType=oneshot\nExecStart=/bin/touch /etc/by-unit\n");
+        s.host.exec(&["systemctl", "daemon-reload"]).ok();
+        s.host.write("/etc/hostagent/hooks.d/10-probe", PROBE);
+        s.host.exec(&["chmod", "+x", "/etc/hostagent/hooks.d/10-probe"]).ok();
+        s.endpoints_appear();
+        s.until_said("vetoed by 10-probe: cannot change owners");
+        let said = s.said();
+        let words = |can: &str| -> Vec<&str> {
+            let marked = said.lines().filter_map(|line| line.split_once("hook 10-probe: ").map(|(_, words)| words));
+            marked.filter_map(|words| words.strip_prefix(can)).collect()
+        };
+        let can = [
+            "write to /run",
+            "write to its own directory",
+            "write to /tmp",
+            "ask systemd",
+            "start a unit",
+            "ask Docker",
+        ];
+        let cannot = ["write to /run/systemd", "write to /etc", "write to /usr", "see /root", "mount", "change owners"];
+        assert_eq!((words("can "), words("cannot ")), (can.to_vec(), cannot.to_vec()), "{said}");
+        s.host.exec(&["test", "-e", "/etc/by-unit"]).ok();
+        assert!(!s.host.exec(&["test", "-e", "/tmp/probe"]).success(), "a /tmp of its own");
     });
 }
 

@@ -3,8 +3,13 @@
 use crate::spoil::full_set;
 use crate::world::*;
 use hostagent::catalog::Service;
-use hostagent::decide::{Decision, FRESH_S, Policy, RecordedOutcome, RestartRecord, samples, spread_s};
+use hostagent::decide::{
+    Decision, FRESH_S, Policy, RecordedOutcome, RestartRecord, Round, longest_s, next_round, samples,
+};
 use hostagent::facts::{Answer, Fact};
+use jiff::SignedDuration;
+use proptest::prelude::*;
+use std::time::Duration;
 
 #[track_caller]
 fn refused(case: &Case, code: u8, rule: &str) -> Decision {
@@ -17,42 +22,71 @@ fn refused(case: &Case, code: u8, rule: &str) -> Decision {
 /// A case whose rounds are `count`, over `span_s` seconds, with answers of this TTL.
 fn confirmed_by(count: i64, span_s: i64, ttl_s: u32) -> Case {
     let mut case = Case::movable(Kind::EcsInit);
-    case.rounds = rounds(count, 0, after(t0(), 85), ttl_s);
-    case.rounds.first_mut().unwrap().at = after(t0(), 85 - span_s);
+    case.rounds = rounds(count, span_s / (count - 1).max(1), after(t0(), 85), ttl_s);
+    case
+}
+
+/// The same where a cache counts TTLs down: what each answer has left, and how long after the first it was asked for.
+fn confirmed_at(rounds_of: &[(u32, i64)]) -> Case {
+    let mut case = Case::movable(Kind::EcsInit);
+    let last = rounds_of.last().unwrap().1;
+    let round = |(left_s, at_s): &(u32, i64)| rounds(1, 0, after(t0(), 85 - last + at_s), *left_s).remove(0);
+    case.rounds = rounds_of.iter().map(round).collect();
     case
 }
 
 #[test]
+fn a_round_within_the_ttl_of_the_last_does_not_count() {
+    assert!(confirmed_by(3, 122, 60).permit().is_ok());
+    let decision = refused(&confirmed_by(3, 120, 60), 11, "endpoints-not-confirmed");
+    let text = &decision.reasons()[0].text;
+    assert!(text.starts_with("2 of 3 rounds of look-ups count (3 were made"), "{text}");
+    // One cached answer, asked for again and again.
+    let decision = refused(&confirmed_at(&[(60, 0), (40, 20), (20, 40), (0, 60)]), 11, "endpoints-not-confirmed");
+    assert!(decision.reasons()[0].text.starts_with("1 of 3"), "{decision:?}");
+    // What is left of a TTL is waited for, and no more.
+    assert!(confirmed_at(&[(3, 0), (60, 4), (60, 65)]).permit().is_ok());
+    refused(&confirmed_at(&[(3, 0), (60, 3), (60, 64)]), 11, "endpoints-not-confirmed");
+    // The cap.
+    assert!(confirmed_by(3, 602, 86_400).permit().is_ok());
+    refused(&confirmed_by(3, 600, 86_400), 11, "endpoints-not-confirmed");
+}
+
+#[test]
 fn the_rounds_span_more_than_the_longest_ttl() {
-    assert!(confirmed_by(3, 61, 60).permit().is_ok());
-    let decision = refused(&confirmed_by(3, 60, 60), 11, "endpoints-not-confirmed");
-    assert!(decision.reasons()[0].text.contains("span 60 s, and 61 s are wanted"), "{decision:?}");
+    // Each the end of an answer's life: three answers, in a fraction of their TTL.
+    let short = [(3, 0), (2, 4), (58, 7)];
+    let decision = refused(&confirmed_at(&short), 11, "endpoints-not-confirmed");
+    assert!(decision.reasons()[0].text.contains("span 7 s, and 59 s are wanted"), "{decision:?}");
+    let mut case = confirmed_at(&short);
+    assert_eq!(next_round(&case.rounds, &case.policy), Some(Duration::from_secs(59)));
+    case = confirmed_at(&[short[0], short[1], short[2], (1, 66)]);
+    assert_eq!(next_round(&case.rounds, &case.policy), None);
+    assert!(case.permit().is_ok());
     // One long answer in one round is enough to wait longer.
-    let mut one = confirmed_by(3, 61, 60);
-    *name_mut(&mut one.rounds[1].names, Service::Ecs) = answer(&endpoint_ips(10), 90);
+    let mut one = confirmed_at(&[(60, 0), (3, 61), (3, 65)]);
+    assert!(one.permit().is_ok());
+    *name_mut(&mut one.rounds[2].names, Service::Ecs) = answer(&endpoint_ips(10), 90);
     refused(&one, 11, "endpoints-not-confirmed");
-    // The cap, and the least.
-    assert!(confirmed_by(3, 301, 86_400).permit().is_ok());
-    refused(&confirmed_by(3, 300, 86_400), 11, "endpoints-not-confirmed");
-    assert!(confirmed_by(3, 5, 1).permit().is_ok());
+    // The least.
+    assert!(confirmed_by(3, 6, 1).permit().is_ok());
     refused(&confirmed_by(3, 4, 1), 11, "endpoints-not-confirmed");
 }
 
 #[test]
 fn a_hosts_file_has_no_ttl_to_wait_for() {
-    let case = Case::movable(Kind::EcsInit);
-    let mut names = names(60);
-    for name in &mut names {
+    let mut case = confirmed_by(3, 6, 60);
+    for name in case.rounds.iter_mut().flat_map(|r| &mut r.names) {
         if let Answer::Addresses(addresses) = &mut name.answer {
             addresses.iter_mut().for_each(|a| a.ttl_s = None);
         }
     }
-    assert_eq!(spread_s(&names, &case.policy), case.policy.confirm.min_spread_s);
+    assert!(case.permit().is_ok());
+    assert_eq!(next_round(&case.rounds[..1], &case.policy), Some(Duration::from_millis(2_500)));
 }
 
 #[test]
 fn it_takes_as_many_rounds_as_configured_and_never_fewer_than_two() {
-    assert!(confirmed_by(3, 70, 60).permit().is_ok());
     refused(&confirmed_by(2, 70, 60), 11, "endpoints-not-confirmed");
     let mut case = confirmed_by(1, 70, 60);
     case.policy.confirm.samples = 0;
@@ -60,6 +94,60 @@ fn it_takes_as_many_rounds_as_configured_and_never_fewer_than_two() {
     refused(&case, 11, "endpoints-not-confirmed");
     case.rounds.clear();
     refused(&case, 11, "endpoints-not-confirmed");
+}
+
+proptest! {
+    #![proptest_config(crate::config())]
+
+    /// The rounds of a run behind a cache that counts its TTL down and is filled at any time, by anybody: each hears an
+    /// answer that was fetched after the last, they are as many as asked for, over more than the TTL, and they end.
+    #[test]
+    fn rounds_behind_a_cache_hear_another_answer_each_time(
+        ttl_s in 0_u32..400,
+        samples in 0_u32..6,
+        least_s in 1_u64..100,
+        fetches in prop::collection::vec(0_u64..400_000, 1..8),
+        late_ms in prop::collection::vec(0_u64..3_000, 1..8),
+    ) {
+        let mut policy = Case::movable(Kind::EcsInit).policy;
+        (policy.confirm.samples, policy.confirm.min_spread_s) = (samples, least_s);
+        let ttl_ms = u64::from(ttl_s) * 1_000;
+        let (mut now, mut fetched) = (1_000_000, 1_000_000 - fetches[0].min(ttl_ms));
+        let (mut made, mut heard, mut longest) = (vec![], vec![], 0);
+        loop {
+            if now - fetched >= ttl_ms {
+                // Somebody else may have asked since, and the cache lives on from then.
+                let before = fetches[made.len() % fetches.len()].min(ttl_ms.saturating_sub(1)).min(now - fetched);
+                fetched = now - before;
+            }
+            let left_s = u32::try_from(ttl_ms.saturating_sub(now - fetched) / 1_000).unwrap();
+            longest = longest.max(left_s.min(300));
+            heard.push(fetched);
+            let at = t0().checked_add(SignedDuration::from_millis(now as i64)).unwrap();
+            made.push(Round { at, names: names(left_s), reach: vec![] });
+            prop_assert!(made.len() < 400, "it ends");
+            let Some(wait) = next_round(&made, &policy) else { break };
+            prop_assert!(wait <= Duration::from_secs(301));
+            now += wait.as_millis() as u64 + late_ms[made.len() % late_ms.len()];
+        }
+        if ttl_s <= 300 {
+            prop_assert!(heard.windows(2).all(|w| w[0] < w[1]), "{heard:?}");
+        }
+        prop_assert!(made.len() >= samples.max(2) as usize);
+        let span = made.last().unwrap().at.duration_since(made[0].at).as_millis();
+        prop_assert!(span > i128::from(longest) * 1_000 && span >= i128::from(least_s) * 1_000);
+        prop_assert!(span <= i128::from(longest_s(&policy)) * 1_000 + 3_000 * made.len() as i128);
+    }
+}
+
+/// A clock that is set back, or stands still, does not keep a run looking.
+#[test]
+fn rounds_without_a_clock_end() {
+    let case = confirmed_by(3, 122, 60);
+    let mut back = case.rounds.clone();
+    back[2].at = after(back[1].at, -1);
+    assert_eq!(next_round(&back, &case.policy), None);
+    assert_eq!(next_round(&[], &case.policy), None);
 }
 
 #[test]

@@ -271,7 +271,7 @@ fn spoil() -> impl Strategy<Value = Spoil> {
         1 => place().prop_map(Spoil::NotRegistered),
         4 => record.prop_map(|(age_s, outcome, same_set, repair)| Spoil::Record { age_s, outcome, same_set, repair }),
         1 => Just(Spoil::OtherInstance),
-        2 => (0_i64..5, 0_i64..80, prop::sample::select(vec![0_u32, 5, 60, 300, 7_200]))
+        2 => (0_i64..5, 0_i64..140, prop::sample::select(vec![0_u32, 5, 60, 300, 7_200]))
             .prop_map(|(n, step, ttl)| Spoil::RoundCount(n, step, ttl)),
         1 => Just(Spoil::NoRepair),
         1 => (0_u32..4).prop_map(Spoil::Budget),

@@ -306,7 +306,7 @@ impl Case {
         fresh.at = after(t0(), 90);
         Self {
             first,
-            rounds: rounds(3, 40, after(t0(), 85), 60),
+            rounds: rounds(3, 61, after(t0(), 85), 60),
             fresh,
             history: History { instance_id: INSTANCE.into(), restarts: vec![] },
             settings,

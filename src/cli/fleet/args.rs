@@ -11,7 +11,7 @@ Exit codes:
    2  usage
   10  hosts are still public, or the rollout is not finished
   11  hosts wait for endpoints
-  12  hosts are refused, or the cluster is halted
+  12  hosts are refused, the cluster is halted, or a document is somebody else's
   13  a host is broken, or the rollout halted
   75  another rollout for the same hosts is under way";
 
@@ -132,7 +132,7 @@ pub struct CheckArgs {
     #[arg(long, value_enum, value_name = "NEED", default_value = "agent")]
     pub require: Requirement,
     /// How long to wait for answers: 90s, 5m, 1h
-    #[arg(long, value_name = "TIME", value_parser = parse_wait, default_value = "2m")]
+    #[arg(long, value_name = "TIME", value_parser = parse_wait, default_value = "3m")]
     pub patience: Duration,
     /// List every host, not only those that are not settled
     #[arg(long)]
@@ -258,6 +258,11 @@ pub struct InstallArgs {
     /// Show what would change, and change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Also take over documents of these names that are somebody else's, such as a CloudFormation stack's
+    ///
+    /// Without it, one of them whose content is another stops the installation before anything is changed.
+    #[arg(long)]
+    pub adopt: bool,
     /// Also check the hosts with this tag from time to time, by an association of State Manager
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_tag)]
     pub associate: Option<(String, String)>,

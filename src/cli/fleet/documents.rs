@@ -3,11 +3,13 @@
 use super::args::{InstallArgs, UninstallArgs};
 use crate::{
     cli::Context as Cli,
-    decide::exit,
+    decide::{Reason, exit},
     facts::Targets,
     fleet::{
         Cloud,
-        documents::{ASSOCIATION, CHECK, Change, DOCUMENTS, Document, HASH_TAG, OWNER_TAG, VERSION_TAG, change},
+        documents::{
+            ASSOCIATION, CHECK, Change, DOCUMENTS, Document, HASH_TAG, OWNER_TAG, VERSION_TAG, change, is_ours,
+        },
     },
     ports::aws::documents::Association,
     report::{DocumentView, DocumentsReport, Verdict, Word},
@@ -17,22 +19,33 @@ use std::collections::BTreeMap;
 
 /// Of the association. State Manager's own default is every host at once, and a host that joins meanwhile comes on top.
 const AT_ONCE: &str = "10%";
-const ERRORS: &str = "10%";
+/// None: a host that is not settled fails, so that State Manager shows it, and is no reason to leave out the others.
+const ERRORS: &str = "100%";
 
 pub async fn install(cli: &Cli, cloud: &Cloud, args: &InstallArgs) -> Result<u8> {
-    let mut documents = Vec::new();
+    let mut planned = Vec::new();
     for document in &DOCUMENTS {
         let stored = cloud.documents.stored(document.name).await?;
-        let change = change(document, stored.as_ref().map(|s| (s.content.as_str(), s.version.as_str())));
-        let latest = stored.map(|stored| stored.latest).unwrap_or_default();
+        let change = change(document, stored.as_ref(), args.adopt);
+        planned.push((document, change, stored.map(|stored| stored.latest).unwrap_or_default()));
+    }
+    // All or none: documents of two minds about each other are worse than old ones.
+    if planned.iter().any(|(_, change, _)| matches!(change, Change::Foreign { .. })) {
+        let documents = planned.into_iter().map(|(document, change, _)| view(document, would(&change), change));
+        let report = refused(cloud, args, documents.collect());
+        cli.print(&report);
+        return Ok(report.verdict.exit_code);
+    }
+    let mut documents = Vec::new();
+    for (document, change, latest) in planned {
         let done = if args.dry_run { would(&change) } else { carry_out(cloud, document, &change, &latest).await? };
-        documents.push(DocumentView { name: document.name.into(), done, change: Some(change) });
+        documents.push(view(document, done, change));
     }
     let association = match &args.associate {
         Some((key, value)) => Some(associate(cloud, args, key, value).await?),
         None => None,
     };
-    let changed = documents.iter().filter(|d| !matches!(d.change, Some(Change::Same { .. }))).count();
+    let changed = documents.iter().filter(|d| d.change.as_ref().is_some_and(Change::is_wanted)).count();
     let headline = match (changed, args.dry_run) {
         (0, _) => format!("the documents in {} are up to date", cloud.region),
         (n, true) => format!("{n} of {} documents in {} would be changed", DOCUMENTS.len(), cloud.region),
@@ -50,11 +63,44 @@ pub async fn install(cli: &Cli, cloud: &Cloud, args: &InstallArgs) -> Result<u8>
     Ok(exit::SETTLED)
 }
 
+fn view(document: &Document, done: String, change: Change) -> DocumentView {
+    DocumentView { name: document.name.into(), done, change: Some(change) }
+}
+
+/// Nothing was changed, because some of the documents are somebody else's.
+fn refused(cloud: &Cloud, args: &InstallArgs, documents: Vec<DocumentView>) -> DocumentsReport {
+    let foreign = |view: &DocumentView| match &view.change {
+        Some(Change::Foreign { owner, .. }) => {
+            let (tag, _) = OWNER_TAG;
+            let whose =
+                owner.as_ref().map_or(format!("it has no tag {tag}"), |owner| format!("its tag {tag} is {owner}"));
+            let text = format!("{} was not made by this program: {whose}", view.name);
+            let remedy = "update it where it comes from, or take it over with --adopt";
+            Some(Reason::new("foreign-document", text, remedy))
+        }
+        _ => None,
+    };
+    let reasons: Vec<Reason> = documents.iter().filter_map(foreign).collect();
+    let (count, region) = (reasons.len(), &cloud.region);
+    let headline =
+        format!("{count} of {} documents in {region} are somebody else's; nothing was changed", DOCUMENTS.len());
+    DocumentsReport {
+        verdict: Verdict { verdict: Word::Refuse, exit_code: exit::REFUSED, headline, reasons },
+        region: cloud.region.clone(),
+        dry_run: args.dry_run,
+        documents,
+        association: None,
+        next: vec!["hostagent fleet install --adopt --dry-run".to_owned()],
+    }
+}
+
 fn would(change: &Change) -> String {
     match change {
         Change::Same { version } => format!("up to date (version {version})"),
         Change::Create => "would be created".into(),
         Change::Update { from, .. } => format!("would be brought up to date from version {from}"),
+        Change::Adopt { version } => format!("would be taken over as it is (version {version})"),
+        Change::Foreign { from, .. } => format!("somebody else's (version {from}), left as it is"),
     }
 }
 
@@ -62,7 +108,11 @@ async fn carry_out(cloud: &Cloud, document: &Document, change: &Change, latest: 
     let hash = document.hash();
     let tags = [OWNER_TAG, (HASH_TAG, hash.as_str()), (VERSION_TAG, env!("CARGO_PKG_VERSION"))];
     match change {
-        Change::Same { .. } => Ok(would(change)),
+        Change::Same { .. } | Change::Foreign { .. } => Ok(would(change)),
+        Change::Adopt { version } => {
+            cloud.documents.tag(document.name, &tags).await?;
+            Ok(format!("taken over as it is (version {version})"))
+        }
         Change::Create => {
             cloud.documents.create(document.name, document.kind, document.content, &tags).await?;
             Ok("created".into())
@@ -106,6 +156,7 @@ pub async fn uninstall(cli: &Cli, cloud: &Cloud, args: &UninstallArgs) -> Result
     for document in DOCUMENTS.iter().rev() {
         let done = match (cloud.documents.stored(document.name).await?, args.dry_run) {
             (None, _) => "is not there",
+            (Some(stored), _) if !is_ours(&stored) => "somebody else's, left as it is",
             (Some(_), true) => "would be removed",
             (Some(_), false) => {
                 cloud.documents.delete(document.name).await?;

@@ -8,6 +8,7 @@ use aws_sdk_ecs::{
     types::{ContainerInstance, ContainerInstanceStatus},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
+use std::collections::BTreeMap;
 
 /// `ListContainerInstances` gives at most so many, and `DescribeContainerInstances` takes as many.
 const PAGE: usize = 100;
@@ -38,6 +39,22 @@ impl Clusters {
         let mut members: Vec<Member> = pages.into_iter().flatten().collect();
         members.sort_by(|a, b| (&a.zone, &a.instance_id).cmp(&(&b.zone, &b.instance_id)));
         Ok(members)
+    }
+
+    /// The Auto Scaling group behind each of these capacity providers, by the provider's name: a call for each 100.
+    /// One that has none, such as one of managed instances, is left out.
+    pub async fn groups(&self, providers: &[String]) -> Result<BTreeMap<String, String>> {
+        const ACTION: &str = "ecs:DescribeCapacityProviders";
+        let mut groups = BTreeMap::new();
+        for some in providers.chunks(PAGE) {
+            let request = self.0.describe_capacity_providers().set_capacity_providers(Some(some.to_vec()));
+            let answer = request.send().await.map_err(failed(ACTION, some.join(", ")))?;
+            groups.extend(answer.capacity_providers().iter().filter_map(|provider| {
+                let group = group_name(provider.auto_scaling_group_provider()?.auto_scaling_group_arn());
+                Some((provider.name()?.to_owned(), group.to_owned()))
+            }));
+        }
+        Ok(groups)
     }
 
     /// One of them that went away in between is left out.
@@ -72,5 +89,22 @@ fn member(instance: &ContainerInstance) -> Option<Member> {
         zone: zone.map(str::to_owned),
         arn: instance.container_instance_arn()?.to_owned(),
         agent_connected: instance.agent_connected(),
+        capacity_provider: instance.capacity_provider_name().map(str::to_owned),
     })
+}
+
+/// `arn:…:autoScalingGroup:…:autoScalingGroupName/hosts-a` is `hosts-a`. ECS may give the name itself.
+fn group_name(arn: &str) -> &str {
+    arn.split_once(":autoScalingGroupName/").map_or(arn, |(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_named_by_its_arn_or_itself() {
+        let arn = "arn:aws:autoscaling:eu-west-1:123456789012:autoScalingGroup:4b1f:autoScalingGroupName/hosts/a";
+        assert_eq!((group_name(arn), group_name("hosts-a")), ("hosts/a", "hosts-a"));
+    }
 }

@@ -42,13 +42,20 @@ impl Documents {
         Self(Client::new(config))
     }
 
-    /// The default version of a document of this account; `None` when there is none.
+    /// The default version of a document of this account, with its tags; `None` when there is none.
     pub async fn stored(&self, name: &str) -> Result<Option<StoredDocument>> {
         let Some((content, version)) = self.content(name, "$DEFAULT").await? else { return Ok(None) };
         const DESCRIBE: &str = "ssm:DescribeDocument";
         let described = self.0.describe_document().name(name).send().await.map_err(failed(DESCRIBE, name))?;
         let described = described.document.ok_or_else(|| incomplete(DESCRIBE, "document"))?;
-        Ok(Some(StoredDocument { content, version, latest: described.latest_version.unwrap_or_default() }))
+        let latest = described.latest_version.unwrap_or_default();
+        Ok(Some(StoredDocument { content, version, latest, tags: self.tags(name).await? }))
+    }
+
+    async fn tags(&self, name: &str) -> Result<BTreeMap<String, String>> {
+        let request = self.0.list_tags_for_resource().resource_type(ResourceTypeForTagging::Document);
+        let answer = request.resource_id(name).send().await.map_err(failed("ssm:ListTagsForResource", name))?;
+        Ok(answer.tag_list().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect())
     }
 
     /// Content and number of a version; `None` when there is no such document or version.

@@ -2,7 +2,7 @@
 
 use super::{AwsError, automation::Automation, failed, halt::Brakes, of_host};
 use crate::{
-    facts::Missing,
+    facts::{ExecutionStatus, Missing},
     ports::{ComplianceItem, Fleet, words::Span},
 };
 use async_trait::async_trait;
@@ -88,6 +88,11 @@ impl Fleet for HostFleet {
     ) -> Result<String> {
         let start = async |config: &SdkConfig| Automation::new(config).start(document, parameters, Some(token)).await;
         self.ask(region, "ssm:StartAutomationExecution", start).await
+    }
+
+    async fn execution(&self, region: &str, id: &str) -> Result<ExecutionStatus> {
+        let look = async |config: &SdkConfig| Automation::new(config).execution(id).await;
+        self.ask(region, "ssm:GetAutomationExecution", look).await.map(|execution| execution.status)
     }
 
     async fn put_compliance(&self, region: &str, item: &ComplianceItem) -> Result<()> {

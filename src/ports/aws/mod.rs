@@ -196,6 +196,7 @@ where
             | "AutomationExecutionNotFoundException"
             | "ClusterNotFoundException"
             | "AssociationDoesNotExist"
+            | "InvalidCommandId"
             | "InvalidDocumentVersion" => ErrorKind::Missing,
             code if code.contains("AlreadyExists") || code.starts_with("Duplicate") => ErrorKind::Exists,
             code if code.starts_with("Invalid") || code == "ValidationException" => ErrorKind::Invalid,

@@ -1,6 +1,6 @@
 //! SSM Run Command: documents sent to hosts, and what they answered.
 
-use super::{Result, failed, incomplete};
+use super::{AwsError, ErrorKind, Result, failed, incomplete};
 use crate::facts::{CommandState, Invocation, InvocationState, Targets};
 use aws_config::SdkConfig;
 use aws_sdk_ssm::{
@@ -78,9 +78,11 @@ impl RunCommand {
 
     /// How far a command is; `None` while SSM does not list it yet.
     pub async fn command(&self, id: &str) -> Result<Option<CommandState>> {
-        let answer = self.0.list_commands().command_id(id).send().await;
-        let answer = answer.map_err(failed("ssm:ListCommands", id))?;
-        Ok(answer.commands().first().and_then(state))
+        match self.0.list_commands().command_id(id).send().await.map_err(failed("ssm:ListCommands", id)) {
+            Ok(answer) => Ok(answer.commands().first().and_then(state)),
+            Err(AwsError { kind: ErrorKind::Missing, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The commands of a document that were asked for after a moment, newest first.
@@ -101,13 +103,16 @@ impl RunCommand {
         Ok(commands)
     }
 
-    /// What each host answered so far: a call for each 50.
+    /// What each host answered so far, none while SSM does not know the command yet: a call for each 50.
     pub async fn invocations(&self, id: &str) -> Result<Vec<Invocation>> {
         let request = self.0.list_command_invocations().command_id(id).details(true).max_results(PAGE);
         let mut pages = request.into_paginator().send();
         let mut invocations = Vec::new();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(failed("ssm:ListCommandInvocations", id))?;
+            let page = match page.map_err(failed("ssm:ListCommandInvocations", id)) {
+                Err(AwsError { kind: ErrorKind::Missing, .. }) => break,
+                page => page?,
+            };
             invocations.extend(page.command_invocations().iter().filter_map(invocation));
         }
         Ok(invocations)

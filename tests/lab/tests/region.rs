@@ -126,6 +126,35 @@ async fn failures_of_the_name_server_can_be_told_apart() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What was switched since is not seen until the cache has let the old answer go; until then its TTL runs down.
+#[tokio::test]
+async fn a_cache_counts_ttls_down_and_keeps_what_it_has() -> anyhow::Result<()> {
+    let lab = Lab::start().await?;
+    let resolver = resolver(&lab, LONG)?;
+    let ecs = lab.region.addresses().services[&Service::Ecs].clone();
+    let endpoints: BTreeSet<IpAddr> = ecs.endpoint.into();
+    lab.region.set(&Change { ttl: Some(2), cached: Some(true), ..only(Path::Public) }).await;
+    ensure!(look_up(&resolver, ECS).await? == [ecs.public]);
+    lab.region.set(&only(Path::Endpoint)).await;
+    let mut left = BTreeSet::new();
+    let began = tokio::time::Instant::now();
+    let fresh = loop {
+        let found = resolver.lookup_ip(format!("{ECS}.")).await?;
+        left.extend(found.as_lookup().answers().iter().map(|record| record.ttl));
+        let ips: BTreeSet<IpAddr> = found.iter().collect();
+        if ips != BTreeSet::from([ecs.public]) {
+            break ips;
+        }
+        ensure!(began.elapsed() < LONG, "the old answer stays for ever");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    ensure!(fresh == endpoints, "{fresh:?}");
+    ensure!(left == BTreeSet::from([0, 1, 2]), "counted down, and begun anew: {left:?}");
+    lab.region.set(&Change { cached: Some(false), ..only(Path::Public) }).await;
+    ensure!(look_up(&resolver, ECS).await? == [ecs.public], "asked directly");
+    Ok(())
+}
+
 #[tokio::test]
 async fn ttls_and_the_log_tell_what_was_asked() -> anyhow::Result<()> {
     let lab = Lab::start().await?;

@@ -77,6 +77,7 @@ fn answer(state: &mut State, service: &str, action: &str, input: &Value) -> Resu
         ("ecs", "ListClusters") => ecs::list_clusters(state, input),
         ("ecs", "DescribeClusters") => ecs::describe_clusters(state, input),
         ("ecs", "ListContainerInstances") => ecs::list_container_instances(state, input),
+        ("ecs", "DescribeCapacityProviders") => ecs::describe_capacity_providers(state, input),
         ("ecs", "DescribeContainerInstances") => ecs::describe_container_instances(state, input),
         ("ec2", "DescribeInstances") => ec2::describe_instances(state, input),
         ("monitoring", "DescribeAlarms") => gates::describe_alarms(state, input),

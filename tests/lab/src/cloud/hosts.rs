@@ -70,6 +70,8 @@ pub struct SimulatedHost {
     pub state: HostState,
     /// Why it refuses, waits or is broken, as (rule, text); one that fits unless there are any.
     pub reasons: Vec<(String, String)>,
+    /// The Auto Scaling group that it is from, which is also the name of its capacity provider in ECS.
+    pub group: Option<String>,
     pub online: Online,
     /// Its version; `None` where it is not installed.
     pub hostagent: Option<String>,
@@ -102,6 +104,7 @@ impl Default for SimulatedHost {
             tags: Vec::new(),
             state: HostState::default(),
             reasons: Vec::new(),
+            group: None,
             online: Online::default(),
             hostagent: Some("0.1.0".into()),
             agent_version: "1.105.1".into(),
@@ -126,6 +129,9 @@ impl SimulatedHost {
     }
 
     pub fn tag(&self, key: &str) -> Option<&str> {
+        if key == "aws:autoscaling:groupName" {
+            return self.group.as_deref();
+        }
         self.tags.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 

@@ -19,13 +19,13 @@ mod world;
 pub use command::Output;
 pub use inspect::{Container, CredentialRules, Unit};
 pub use overlay::FOREIGN_UNIT;
+pub use slots::Slot;
 pub use snapshot::Snapshot;
 
 use crate::region::{place::INSTANCE, switch::Change};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use command::{Run, run};
-use slots::Slot;
 use std::{
     env,
     io::{ErrorKind, Write},
@@ -150,7 +150,7 @@ pub fn on_hosts(options: Vec<HostOptions>, test: impl FnOnce(&mut [Host])) {
 }
 
 /// Whether the user left the tests on hosts out; says so.
-fn left_out() -> bool {
+pub fn left_out() -> bool {
     let left_out = env::var(CHOICE).is_ok_and(|choice| choice == "no-host");
     if left_out {
         let name = thread::current().name().unwrap_or("a test").to_owned();

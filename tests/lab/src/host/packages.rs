@@ -6,6 +6,7 @@ use crate::region::{
     place::{REGION, SUFFIX},
 };
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use std::{
     env::consts::ARCH,
     fs,
@@ -46,10 +47,21 @@ pub enum Build {
     Release,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Deb,
     Rpm,
+}
+
+impl Format {
+    /// What installs or upgrades to a package of this kind. The root is a Debian one, so rpm is not asked about
+    /// dependencies.
+    pub fn installer(self) -> &'static [&'static str] {
+        match self {
+            Format::Deb => &["dpkg", "--install"],
+            Format::Rpm => &["rpm", "--upgrade", "--nodeps"],
+        }
+    }
 }
 
 /// The name of a package's file for this machine's architecture.
@@ -87,6 +99,23 @@ pub fn built(build: Build, format: Format, version: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Where hosts see a package.
+pub fn on_the_host(build: Build, format: Format, version: &str) -> String {
+    let directory = if build == Build::Quick { "/quick" } else { "" };
+    format!("{DIRECTORY}{directory}/{}", file_name(format, version))
+}
+
+/// The package of this source, as shipped or else of the debug build; where hosts see it.
+///
+/// # Errors
+///
+/// When neither was built, or the sources were changed since; with the command that makes the second.
+pub fn at_hand(format: Format) -> Result<String> {
+    let build = if built(Build::Release, format, VERSION).is_ok() { Build::Release } else { Build::Quick };
+    built(build, format, VERSION)?;
+    Ok(on_the_host(build, format, VERSION))
+}
+
 /// A file at or below a path that was written later.
 fn changed_since(path: &Path, then: SystemTime) -> Result<Option<PathBuf>> {
     let found = fs::metadata(path).with_context(|| format!("could not look at {}", path.display()))?;
@@ -109,8 +138,7 @@ impl Host {
         if let Err(error) = built(build, format, version) {
             panic!("{error:#}");
         }
-        let directory = if build == Build::Quick { "/quick" } else { "" };
-        format!("{DIRECTORY}{directory}/{}", file_name(format, version))
+        on_the_host(build, format, version)
     }
 
     /// Puts a package into a bucket of the region's S3; its address and its SHA-256.
@@ -131,14 +159,22 @@ impl Host {
         }
     }
 
-    /// Installs or upgrades to a package. The root is a Debian one, so rpm is not asked about dependencies.
+    /// Installs or upgrades to a package.
     #[track_caller]
     pub fn install(&self, build: Build, format: Format, version: &str) -> Output {
         let path = self.package(build, format, version);
-        match format {
-            Format::Deb => self.exec(&["dpkg", "--install", &path]),
-            Format::Rpm => self.exec(&["rpm", "--upgrade", "--nodeps", &path]),
-        }
+        self.exec(&[format.installer(), &[path.as_str()]].concat())
+    }
+
+    /// Installs the package that is [`at_hand`], and waits until its service is ready.
+    ///
+    /// # Errors
+    ///
+    /// When the package manager or systemd says no.
+    pub fn try_install(&self, format: Format, path: &str) -> Result<()> {
+        self.must(&[format.installer(), &[path]].concat())?;
+        self.must(&["systemctl", "start", "hostagent"])?;
+        Ok(())
     }
 
     /// Installs the package of this source, and waits until its service is ready.

@@ -52,6 +52,9 @@ struct SetArgs {
     /// How many of the endpoint addresses refuse connections
     #[arg(long)]
     dead: Option<u8>,
+    /// Whether the names are answered out of a cache, which counts their TTL down
+    #[arg(long)]
+    cached: Option<bool>,
     #[arg(long, value_enum)]
     imds: Option<ImdsMode>,
     /// What a registration that names an ARN gets back
@@ -133,12 +136,15 @@ pub fn set(args: Vec<OsString>) -> anyhow::Result<ExitCode> {
         ttl: args.ttl,
         tls: args.tls,
         dead: args.dead,
+        cached: args.cached,
         imds: args.imds,
         arn: args.arn,
         api: args.api.into_iter().collect(),
     };
     if change == (Change { services: change.services.clone(), ..Change::default() }) && !args.hang_up {
-        bail!("nothing to set: give at least one of --path, --ttl, --tls, --dead, --imds, --arn, --api, --hang-up");
+        bail!(
+            "nothing to set: give at least one of --path, --ttl, --tls, --dead, --cached, --imds, --arn, --api, --hang-up"
+        );
     }
     runtime()?.block_on(async {
         let client = Client::new(args.socket);

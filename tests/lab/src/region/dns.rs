@@ -179,7 +179,23 @@ fn look_up(shared: &Shared, name: &str, qtype: RecordType) -> Outcome {
     outcome
 }
 
+/// The answer of the VPC's server, or of the cache before it.
 fn base(shared: &Shared, service: Service, qtype: RecordType) -> Outcome {
+    // There is nothing but A to be cached.
+    if !shared.service(service).cached || qtype != RecordType::A {
+        return authoritative(shared, service, qtype);
+    }
+    if let Some((ips, left)) = shared.kept(service) {
+        return Outcome::Addresses(ips, left);
+    }
+    let outcome = authoritative(shared, service, qtype);
+    if let Outcome::Addresses(ips, ttl) = &outcome {
+        shared.keep(service, ips.clone(), *ttl);
+    }
+    outcome
+}
+
+fn authoritative(shared: &Shared, service: Service, qtype: RecordType) -> Outcome {
     let switch = shared.service(service);
     let at = |ways: &[Way]| {
         let doors = ways.iter().filter_map(|way| shared.binding.door(service, *way));

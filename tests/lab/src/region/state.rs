@@ -10,6 +10,7 @@ use crate::clock;
 use std::{
     collections::BTreeMap,
     fs,
+    net::Ipv4Addr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -47,11 +48,19 @@ pub(super) enum Turn {
     Flap,
 }
 
+/// What the cache holds of a name.
+#[derive(Debug, Clone)]
+struct Kept {
+    ips: Vec<Ipv4Addr>,
+    gone_ms: u64,
+}
+
 #[derive(Debug, Default)]
 struct Memory {
     events: std::collections::VecDeque<Event>,
     next_id: u64,
     turns: BTreeMap<(Service, Turn), usize>,
+    kept: BTreeMap<Service, Kept>,
     websockets: BTreeMap<u64, Websocket>,
     connections: BTreeMap<u64, Connection>,
     instances: BTreeMap<String, Instance>,
@@ -111,7 +120,7 @@ impl Shared {
         let kept = fs::read(&instances_file).unwrap_or_default();
         let mut instances: BTreeMap<String, Instance> = serde_json::from_slice(&kept).unwrap_or_default();
         instances.values_mut().for_each(|instance| instance.agent_connected = false);
-        let switch = ServiceSwitch { path: Path::Public, ttl, tls: TlsFault::None, dead: 0 };
+        let switch = ServiceSwitch { path: Path::Public, ttl, tls: TlsFault::None, dead: 0, cached: false };
         let switches = Switches {
             services: Service::ALL.into_iter().map(|service| (service, switch)).collect(),
             imds: ImdsMode::Up,
@@ -172,6 +181,7 @@ impl Shared {
             ttl: 60,
             tls: TlsFault::None,
             dead: 0,
+            cached: false,
         })
     }
 
@@ -212,6 +222,19 @@ impl Shared {
         let turn = memory.turns.entry((service, of)).or_default();
         *turn += 1;
         *turn
+    }
+
+    /// What the cache has of a name, and the whole seconds that are left of it.
+    pub fn kept(&self, service: Service) -> Option<(Vec<Ipv4Addr>, u32)> {
+        let Kept { ips, gone_ms } = self.memory().kept.get(&service).cloned()?;
+        let left_ms = gone_ms.checked_sub(clock::unix_ms()).filter(|left| *left > 0)?;
+        Some((ips, u32::try_from(left_ms / 1_000).unwrap_or(u32::MAX)))
+    }
+
+    /// Puts an answer into the cache.
+    pub fn keep(&self, service: Service, ips: Vec<Ipv4Addr>, ttl: u32) {
+        let gone_ms = clock::unix_ms() + u64::from(ttl) * 1_000;
+        self.memory().kept.insert(service, Kept { ips, gone_ms });
     }
 
     pub fn open_websocket(&self, make: impl FnOnce(u64) -> Websocket) -> Websocket {

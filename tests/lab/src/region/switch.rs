@@ -84,6 +84,8 @@ pub struct ServiceSwitch {
     pub tls: TlsFault,
     /// How many of the endpoint addresses refuse connections, counted from the first.
     pub dead: u8,
+    /// Whether its name is answered out of a cache, which counts the TTL down and keeps an answer until that has gone.
+    pub cached: bool,
 }
 
 /// The answer an API action gives instead of its own.
@@ -110,12 +112,13 @@ pub struct Switches {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Change {
-    /// Which services `path`, `ttl`, `tls` and `dead` are for; empty means all.
+    /// Which services `path`, `ttl`, `tls`, `dead` and `cached` are for; empty means all.
     pub services: Vec<Service>,
     pub path: Option<Path>,
     pub ttl: Option<u32>,
     pub tls: Option<TlsFault>,
     pub dead: Option<u8>,
+    pub cached: Option<bool>,
     pub imds: Option<ImdsMode>,
     pub arn: Option<ArnMode>,
     /// `None` for an action takes its fault away.
@@ -135,6 +138,7 @@ impl Change {
                 switch.ttl = self.ttl.unwrap_or(switch.ttl);
                 switch.tls = self.tls.unwrap_or(switch.tls);
                 switch.dead = self.dead.unwrap_or(switch.dead);
+                switch.cached = self.cached.unwrap_or(switch.cached);
             }
         }
         switches.imds = self.imds.unwrap_or(switches.imds);

@@ -103,6 +103,10 @@ instances = [instance["InstanceId"] for reservation in reservations for instance
 assert len(nodes) == len(arns) == len(instances) == 51, (len(nodes), len(arns), len(instances))
 described = ecs.describe_container_instances(cluster="prod", containerInstances=arns, include=["TAGS"])
 assert [host["ec2InstanceId"] for host in described["containerInstances"]] == instances
+assert described["containerInstances"][0]["capacityProviderName"] == "hosts-a", described["containerInstances"][0]
+providers = ecs.describe_capacity_providers(capacityProviders=["hosts-a", "none"])
+group = providers["capacityProviders"][0]["autoScalingGroupProvider"]["autoScalingGroupArn"]
+assert group.endswith(":autoScalingGroupName/hosts-a") and providers["failures"][0]["reason"] == "MISSING", providers
 assert pages(ecs, "list_clusters", "clusterArns") and ecs.describe_clusters(clusters=["prod"])["clusters"]
 refused("InvalidInstanceID.NotFound", ec2.describe_instances, InstanceIds=["i-0123456789abcdef0"])
 

@@ -1,6 +1,6 @@
 //! The answers are those of botocore's models.
 
-use hostagent_lab::cloud::{Cloud, CloudOptions};
+use hostagent_lab::cloud::{Cloud, CloudOptions, instance_id};
 use std::process::Command;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -14,6 +14,7 @@ fn answers_have_the_shape_that_boto3_knows() {
     let python = String::from_utf8(python.stdout).expect("a path");
     let cloud = Cloud::start(CloudOptions { speed: 100.0, ..CloudOptions::default() }).expect("a cloud");
     cloud.fleet("prod", &["eu-west-1a", "eu-west-1b"], 51);
+    cloud.change(&instance_id(1), |host| host.group = Some("hosts-a".into()));
     cloud.alarm("errors", "ALARM");
     cloud.calendar("Window", false, None);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cloud/shapes.py");

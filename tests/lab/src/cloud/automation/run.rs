@@ -199,6 +199,8 @@ impl Run {
             if !super::values::is_of(value, kind) {
                 return Err(failed(format!("the variable {name} is of type {kind}, and the value is not: {value}")));
             }
+            super::values::fits_a_variable(value)
+                .map_err(|why| failed(format!("the variable {name} was given {why}")))?;
             execution.variables.insert(name.to_owned(), value.clone());
             Ok(())
         });

@@ -165,6 +165,34 @@ pub fn is_of(value: &Value, kind: &str) -> bool {
     }
 }
 
+/// Whether a variable takes the value, by what AWS documents of aws:updateVariable.
+///
+/// # Errors
+///
+/// What there is too much or too little of, in words.
+pub fn fits_a_variable(value: &Value) -> Result<(), String> {
+    const TEXT: std::ops::RangeInclusive<usize> = 1..=512;
+    match value {
+        Value::String(text) if !TEXT.contains(&text.chars().count()) => {
+            Err(format!("a text of {} characters, and 1 to 512 are allowed", text.chars().count()))
+        }
+        Value::Array(list) => {
+            let most = if list.first().is_some_and(Value::is_object) { 200 } else { 50 };
+            if list.len() > most {
+                return Err(format!("a list of {} items, and {most} are allowed", list.len()));
+            }
+            list.iter().try_for_each(fits_a_variable)
+        }
+        Value::Object(map) => {
+            if let Some(key) = map.keys().find(|key| !(1..=50).contains(&key.chars().count())) {
+                return Err(format!("the key {key:?}, and 1 to 50 characters are allowed"));
+            }
+            map.values().try_for_each(fits_a_variable)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A path such as `$.Payload.State` or `$.Reservations[0].Instances..InstanceId`, as far as it is known here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selector(Vec<Part>);
@@ -263,6 +291,17 @@ mod tests {
             assert!(references(&json!([wrong])).is_err(), "{wrong}");
         }
         assert_eq!(references(&json!("{{ variable:S }}")), Ok(vec![Reference::Variable("S".into())]));
+    }
+
+    #[test]
+    fn variables_hold_little() {
+        let list = |items: usize, length: usize| json!(vec!["x".repeat(length); items]);
+        for good in [json!("x"), json!([]), list(50, 512), json!({"k".repeat(50): "x"}), json!(true)] {
+            assert_eq!(fits_a_variable(&good), Ok(()), "{good}");
+        }
+        for wrong in [json!(""), json!("x".repeat(513)), list(51, 1), list(1, 513), json!({"k".repeat(51): "x"})] {
+            assert!(fits_a_variable(&wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -115,6 +115,27 @@ pub fn describe_container_instances(state: &State, input: &Value) -> Result<Valu
     Ok(json!({ "containerInstances": found, "failures": failures }))
 }
 
+pub fn describe_capacity_providers(state: &State, input: &Value) -> Result<Value, ApiError> {
+    let input = Input::new(input, &["capacityProviders", "cluster", "include", "maxResults", "nextToken"])?;
+    let (mut found, mut failures) = (Vec::new(), Vec::new());
+    for name in input.strings("capacityProviders", 100, "")? {
+        let arn = format!("arn:aws:ecs:{REGION}:{ACCOUNT}:capacity-provider/{name}");
+        if !state.hosts.iter().any(|host| host.group.as_deref() == Some(name)) {
+            failures.push(json!({"arn": arn, "reason": "MISSING"}));
+            continue;
+        }
+        let group = format!(
+            "arn:aws:autoscaling:{REGION}:{ACCOUNT}:autoScalingGroup:4105a4fc-f944-11e6-9d32-0a1b2c3d4e5f:\
+             autoScalingGroupName/{name}"
+        );
+        found.push(json!({
+            "capacityProviderArn": arn, "name": name, "status": "ACTIVE", "tags": [],
+            "autoScalingGroupProvider": {"autoScalingGroupArn": group, "managedTerminationProtection": "DISABLED"},
+        }));
+    }
+    Ok(json!({ "capacityProviders": found, "failures": failures }))
+}
+
 /// The host of a container instance's ARN or ID.
 fn find<'a>(state: &'a State, cluster: &str, given: &str) -> Option<&'a SimulatedHost> {
     let id = given.rsplit('/').next()?;
@@ -135,6 +156,9 @@ fn shown(state: &State, host: &SimulatedHost, tags: bool) -> Value {
         "attributes": attributes,
         "registeredAt": state.stamp_at(0.0),
     });
+    if let Some(group) = &host.group {
+        shown["capacityProviderName"] = group.as_str().into();
+    }
     if tags {
         shown["tags"] = host.tags.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
     }
