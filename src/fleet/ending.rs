@@ -64,7 +64,9 @@ pub struct Broken {
 impl Broken {
     fn of(state: Option<&State>) -> Self {
         let Some(state) = state else { return Self::default() };
-        let open = matches!(state.phase.as_str(), "restart" | "verify") || !state.unverified.is_empty();
+        // A runbook that could still say so has halted at the first host of the wave.
+        let told = !state.unverified.is_empty() || (state.phase == "halted" && state.instance.is_some());
+        let open = told || matches!(state.phase.as_str(), "restart" | "verify");
         Self { wave: open.then_some(state.wave), unverified: state.unverified.clone() }
     }
 
@@ -73,7 +75,7 @@ impl Broken {
         match (&self.wave, self.unverified.as_slice()) {
             (None, _) => String::new(),
             (Some(wave), []) => format!("; wave {wave} was under way and is not verified"),
-            (Some(_), hosts) => format!("; restarted and not verified: {}", few(hosts)),
+            (Some(wave), hosts) => format!("; wave {wave} was under way and is not verified: {}", few(hosts)),
         }
     }
 }
@@ -221,7 +223,13 @@ impl Ending {
 fn success(state: Option<&State>) -> Ending {
     match state {
         Some(state) if state.hosts == 0 => Ending::NoHosts,
-        Some(state) if state.count("moved") + state.count("settled_before") < state.hosts => Ending::Partly,
+        // Of hosts that are gone nothing is left to do.
+        Some(state)
+            if ["moved", "settled_before", "gone"].map(|kind| state.count(kind)).iter().sum::<usize>()
+                < state.hosts =>
+        {
+            Ending::Partly
+        }
         Some(state) if state.count("moved") == 0 => Ending::NothingToDo,
         Some(_) => Ending::Moved,
         // Done, and nobody can say what.
@@ -363,6 +371,12 @@ mod tests {
                 10,
                 "8 moved, 1 not reached",
             ),
+            (
+                execution(Success, "Success", ""),
+                Some(state("done", &[("moved", 8), ("gone", 1)])),
+                0,
+                "8 moved, 1 gone",
+            ),
             (execution(Success, "Success", ""), Some(none), 1, "no host was found"),
             (execution(Success, "Success", ""), None, 1, "failed: it left no record of what it did"),
             (
@@ -428,7 +442,7 @@ mod tests {
                     ..because("the rollout was cancelled in the middle of a wave", Some("i-1"))
                 }),
                 12,
-                "its execution was cancelled; restarted and not verified: i-1, i-2, i-3, i-4, i-5 and 2 more; 2 moved",
+                "its execution was cancelled; wave 3 was under way and is not verified: i-1, i-2, i-3, i-4, i-5 and 2 more; 2",
             ),
             (
                 execution(Failed, "Failed", "x"),
@@ -444,6 +458,12 @@ mod tests {
                 Some(because("a step of the rollout failed between two waves, and nobody was being restarted", None)),
                 10,
                 "not finished: a step of the rollout failed between two waves",
+            ),
+            (
+                execution(Stopped, "Cancelled", ""),
+                Some(because("the rollout was cancelled in the middle of a wave", Some("i-1"))),
+                12,
+                "its execution was cancelled; wave 3 was under way and is not verified; 2 moved, 7 to go",
             ),
             (
                 execution(Stopped, "Cancelled", ""),

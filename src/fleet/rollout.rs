@@ -223,7 +223,7 @@ fn doing(phase: &str) -> &str {
 }
 
 /// The words for each count, in the order they are told.
-pub const KINDS: [(&str, &str); 11] = [
+pub const KINDS: [(&str, &str); 13] = [
     ("moved", "moved"),
     ("settled_before", "settled before"),
     ("failed", "failed"),
@@ -235,6 +235,8 @@ pub const KINDS: [(&str, &str); 11] = [
     ("not_installed", "without hostagent"),
     ("unreachable", "not reached"),
     ("not_sent", "not sent to"),
+    ("draining", "draining"),
+    ("gone", "gone meanwhile"),
 ];
 
 /// `12 moved, 3 settled before, 985 to go`

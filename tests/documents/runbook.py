@@ -42,7 +42,7 @@ class Host:
     def __init__(self, zone, verdict=10, after=0, restart=0, online=True, connected=True, known=True, delivered=True, takes=30):
         self.zone, self.verdict, self.after, self.restart = zone, verdict, after, restart
         self.online, self.connected, self.known, self.delivered, self.takes = online, connected, known, delivered, takes
-        self.restarts, self.cut_off = 0, 1e9
+        self.restarts, self.cut_off, self.draining, self.gone = 0, 1e9, False, False
 
 
 def page(kind, code):
@@ -68,7 +68,14 @@ class Cloud:
 
     def hosts(self, zone):
         self.seen("hosts")
-        return sorted(name for name, host in self.all.items() if host.zone == zone)
+        return sorted(name for name, host in self.all.items() if host.zone == zone and not host.gone)
+
+    def draining(self, zone):
+        return {name for name in self.hosts(zone) if self.all[name].draining}
+
+    def gone(self, hosts):
+        self.seen("gone")
+        return {name for name in hosts if self.all[name].gone}
 
     def online(self, hosts):
         self.seen("online")
@@ -82,12 +89,12 @@ class Cloud:
         gone = [name for name in hosts if not self.all[name].known]
         hosts = [name for name in hosts if self.all[name].known]
         if not hosts:
-            return [], gone
+            return [], gone, [], []
         command = f"{len(self.commands):036d}"
         self.commands[command] = (document, hosts, self.clock.now(), {})
         if document == "HostAgent-Restart":
             self.restart(hosts, comment)
-        return [[command, len(hosts)]], gone
+        return [[command, len(hosts)]], gone, [], []
 
     def restart(self, hosts, comment):
         if not self.waves or self.waves[-1][0] != comment:
@@ -96,6 +103,7 @@ class Cloud:
         for name in hosts:
             host = self.all[name]
             assert host.verdict == 10, f"{name} was restarted and did not need it"
+            assert not host.draining and not host.gone
             host.ends = self.clock.now() + host.takes
             host.restarts += 1
             if host.delivered and host.restart in (0, 13):
@@ -119,7 +127,9 @@ class Cloud:
                 host = self.all[name]
                 kind = "check" if document == "HostAgent-Check" else "restart"
                 takes = 2 if kind == "check" else min(host.takes, host.cut_off)
-                if not host.delivered:
+                if host.gone:
+                    answer = {"Status": "InProgress", "StatusDetails": "InProgress"}
+                elif not host.delivered:
                     answer = {"Status": "TimedOut", "StatusDetails": "DeliveryTimedOut"} if self.clock.now() > at + 60 else {"Status": "Pending"}
                 elif self.cancelled.get((command, name)):
                     answer = {"Status": "Cancelled", "StatusDetails": "Cancelled", "CommandPlugins": [{"Output": ""}]}
@@ -139,7 +149,7 @@ class Cloud:
     def connected(self, cluster, hosts):
         self.seen("connected")
         assert cluster == "prod"
-        return {name for name in hosts if self.all[name].connected or not self.all[name].restarts}
+        return {name for name in hosts if not self.all[name].gone and (self.all[name].connected or not self.all[name].restarts)}
 
     def cancel(self, sent):
         self.seen("cancel")
@@ -177,7 +187,7 @@ class Rollout:
         for host in hosts.values():
             counts[host.zone] = counts.get(host.zone, 0) + 1
         self.state = {"phase": "gate" if hosts else "done", "zones": sorted(counts.items()), "zone": 0, "cursor": "", "wave": 0, "size": 1,
-                      "canary": False, "hosts": len(hosts), "counts": {}, "samples": {}, "whom": "cluster prod"}
+                      "canary": False, "hosts": len(hosts), "counts": {}, "samples": {}, "whom": "cluster prod", "began": int(self.clock.now())}
         self.messages, self.longest = [], 500
 
     def turn(self):

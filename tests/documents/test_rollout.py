@@ -152,6 +152,81 @@ class Failures(unittest.TestCase):
         rollout.run()
         self.assertEqual(rollout.counts, {"moved": 1 + 10 + 50 + 189, "not_sent": 50})
 
+    def test_hosts_of_which_nobody_knows_whether_they_were_sent_to_are_judged_by_a_check(self):
+        for arrives, wanted in ((True, {"moved": 30}), (False, {"moved": 26, "not_sent": 4})):
+            hosts = fleet(30, ["a"])
+            rollout = Rollout(hosts, share=100)
+            send = rollout.cloud.send
+
+            def lost(document, batch, comment, parameters):
+                if document == "HostAgent-Restart" and len(rollout.cloud.waves) == 1:
+                    if arrives:
+                        send(document, batch, comment, parameters)
+                    else:
+                        rollout.cloud.waves.append((comment, []))
+                    return [], [], batch, []
+                return send(document, batch, comment, parameters)
+
+            rollout.cloud.send = lost
+            self.assertEqual(rollout.run().counts, wanted)
+            self.assertTrue(all(host.restarts <= 1 for host in hosts.values()))
+
+    def test_behind_hosts_in_doubt_nobody_is_sent_to_in_that_wave(self):
+        rollout = Rollout(fleet(300, ["a"]), share=100, growth=10)
+        send = rollout.cloud.send
+
+        def lost(document, batch, comment, parameters):
+            sent = send(document, batch, comment, parameters)
+            first = document == "HostAgent-Restart" and len(rollout.cloud.waves) == 3 and len(rollout.cloud.waves[2][1]) == 50
+            return ([], [], batch, []) if first else sent
+
+        rollout.cloud.send = lost
+        rollout.run()
+        self.assertEqual(rollout.counts["not_sent"], 50)
+        self.assertEqual([len(hosts) for _, hosts in rollout.cloud.waves][2:], [50, 189])
+
+    def test_a_host_in_doubt_that_cannot_be_verified_halts(self):
+        hosts = fleet(30, ["a"], after=13)
+        rollout = Rollout(hosts)
+        send = rollout.cloud.send
+
+        def lost(document, *rest):
+            sent = send(document, *rest)
+            return ([], [], rest[0], []) if document == "HostAgent-Restart" else sent
+
+        rollout.cloud.send = lost
+        rollout.run()
+        self.assertEqual((rollout.state["phase"], rollout.state["unverified"]), ("halted", [sorted(hosts)[0]]))
+
+    def test_hosts_that_drain_or_go_are_counted_and_named_and_halt_nothing(self):
+        hosts = fleet(30, ["a"])
+        names = sorted(hosts)
+        hosts[names[3]].draining = True
+        rollout = Rollout(hosts, share=100)
+        restart = rollout.cloud.restart
+
+        def go(batch, comment):
+            restart(batch, comment)
+            if len(rollout.cloud.waves) == 2:
+                hosts[batch[-1]].gone = hosts[names[-1]].gone = True
+
+        rollout.cloud.restart = go
+        rollout.run()
+        self.assertEqual((rollout.state["phase"], rollout.counts), ("done", {"moved": 27, "draining": 1, "gone": 2}))
+        self.assertEqual(rollout.state["samples"], {"draining": [names[3]], "gone": [rollout.cloud.waves[1][1][-1]]})
+        text, figures = rollout.summary()
+        self.assertIn(f"draining: {names[3]}", text)
+        self.assertEqual((figures["not_looked_at"], figures["unverified"]), (0, []))
+
+    def test_unverified_hosts_have_a_field_of_their_own(self):
+        hosts = fleet(30, ["a"])
+        for host in list(hosts.values())[1:]:
+            host.after = 13
+        rollout = Rollout(hosts, share=100).run()
+        text, figures = rollout.summary()
+        self.assertEqual(figures["unverified"], rollout.cloud.waves[1][1])
+        self.assertIn("restarted and not verified: " + ", ".join(figures["unverified"]), text)
+
     def test_however_slow_the_calls_no_turn_runs_out_of_its_time_with_restarts_that_nobody_remembers(self):
         for slow in (5, 20, 60, 90):
             with self.subTest(slow=slow):
@@ -180,6 +255,11 @@ class Brakes(unittest.TestCase):
         self.assertEqual(first.state["phase"], "halted")
         self.assertIn("/hostagent/prod/halt is set: by hand", first.state["why"])
         moved = first.counts["moved"]
+        text, figures = first.summary()
+        left = sorted((host.zone, name) for name, host in hosts.items() if not host.restarts)
+        self.assertEqual(figures["left"], [name for _, name in left][:20])
+        self.assertIn(f"{200 - moved} hosts were not looked at: {figures['left'][0]}, ", text)
+        self.assertIn(f" and {200 - moved - 20} more. Run the rollout again", text)
         self.assertEqual(moved, sum(host.restarts for host in hosts.values()), "the wave under way was not verified")
         second = Rollout(hosts)
         second.clock.time = first.clock.time
@@ -238,13 +318,86 @@ class Brakes(unittest.TestCase):
         self.assertEqual(rollout.cloud.waves, [])
 
 
+class Ssm:
+    """Commands, and what is done about them; `of` a command are its invocations."""
+
+    class exceptions:
+        ParameterAlreadyExists = KeyError
+
+    def __init__(self, commands, fails=()):
+        self.commands, self.fails, self.cancelled, self.parameters = commands, fails, [], {}
+
+    def get_paginator(self, name):
+        def paginate(CommandId=None, Filters=(), Details=False):
+            if name in self.fails:
+                raise RuntimeError("AccessDenied {{ x }}")
+            status = {each["value"] for each in Filters if each["key"] == "Status"}
+            found = [each for each in self.commands if CommandId in (None, each["CommandId"]) and (not status or each["Status"] in status)]
+            if name == "list_commands":
+                return [{"Commands": found}]
+            output = [{"Output": '{"cluster":"prod","verdict":"settled"}'}]
+            return [{"CommandInvocations": [{"InstanceId": host, "Status": status, "CommandPlugins": output}
+                                            for each in found for host, status in each["of"].items()]}]
+
+        return type("Pages", (), {"paginate": staticmethod(paginate)})
+
+    def cancel_command(self, CommandId):
+        if "cancel_command" in self.fails:
+            raise RuntimeError("no")
+        self.cancelled.append(CommandId)
+
+    def get_automation_execution(self, AutomationExecutionId):
+        return {"AutomationExecution": {"AutomationExecutionStatus": "Cancelling"}}
+
+    def put_parameter(self, Name, Value, Type, Description):
+        self.parameters[Name] = json.loads(Value)
+
+
+class Lost(unittest.TestCase):
+    def recall(self, phase="gate", cluster="prod", waves=(1, 2, 3), fails=()):
+        commands = [{"CommandId": f"c{wave}", "Status": "InProgress", "InstanceIds": [f"i-{wave}"], "of": {f"i-{wave}": "InProgress"},
+                     "Comment": f"hostagent rollout e wave {wave} restart"} for wave in waves]
+        commands.append({**commands[0], "CommandId": "other", "Comment": "hostagent rollout ee wave 9 restart"} if commands else {"CommandId": "x",
+                        "Status": "Success", "InstanceIds": [], "of": {}, "Comment": ""})
+        ssm = Ssm(commands, fails)
+        state = {"phase": phase, "wave": 2, "began": 1_000_000, "counts": {}, "samples": {}}
+        return ssm, script("Lost")["recall"](ssm, state, "e", cluster, lambda seconds: None)
+
+    def test_restarts_of_waves_that_were_not_verified_are_called_back_and_the_cluster_is_halted(self):
+        for phase, unverified in (("gate", ["i-3"]), ("restart", ["i-2", "i-3"]), ("verify", ["i-2", "i-3"])):
+            ssm, state = self.recall(phase)
+            self.assertEqual(ssm.cancelled, ["c" + host[2:] for host in unverified])
+            self.assertEqual((state["phase"], state["unverified"], state["instance"]), ("halted", unverified, unverified[0]))
+            self.assertEqual(state["wave"], 3)
+            halt = ssm.parameters["/hostagent/prod/halt"]
+            self.assertEqual((halt["schema"], halt["by"]), ("hostagent/halt/1", "rollout e"))
+            self.assertIn("the rollout was cancelled in the middle of a wave", halt["why"])
+            self.assertIn("i-3", halt["why"])
+
+    def test_between_two_waves_nothing_is_halted(self):
+        ssm, state = self.recall(waves=(1, 2))
+        self.assertEqual((ssm.cancelled, ssm.parameters, state["phase"]), ([], {}, "halted"))
+        self.assertIn("between two waves", state["why"])
+
+    def test_without_a_cluster_it_is_read_from_the_answers(self):
+        self.assertIn("/hostagent/prod/halt", self.recall(cluster="")[0].parameters)
+
+    def test_what_cannot_be_seen_or_done_keeps_from_nothing_else(self):
+        for fails in (["list_commands"], ["cancel_command"]):
+            ssm, state = self.recall(fails=fails)
+            self.assertIn("/hostagent/prod/halt", ssm.parameters)
+            self.assertIn("could not be", state["why"])
+            self.assertNotIn("{{", state["why"])
+
+
 class StartAndEnd(unittest.TestCase):
     def execution(self, name, minute, **parameters):
         at = datetime.datetime(2026, 1, 1, 0, minute)
         return {"AutomationExecutionId": name, "ExecutionStartTime": at, "Parameters": {key: [value] for key, value in parameters.items()}}
 
     def test_of_two_for_the_same_hosts_the_second_gives_way_to_the_first(self):
-        rival = script("Start")["rival"]
+        real, nobody = script("Start")["rival"], lambda other: set()
+        rival = lambda mine, others, kind: real(mine, others, kind, {"i-1"}, nobody)
         one, two = self.execution("a", 1, Cluster="prod"), self.execution("b", 2, Cluster="prod")
         self.assertEqual(rival(two, [one], "Cluster"), "a")
         self.assertIsNone(rival(one, [two], "Cluster"))
@@ -252,6 +405,19 @@ class StartAndEnd(unittest.TestCase):
         self.assertIsNone(rival(self.execution("b", 2, Cluster="other"), [one], "Cluster"))
         blue, red = (self.execution(name, minute, TagKey="env", TagValue=name) for name, minute in (("blue", 1), ("red", 2)))
         self.assertIsNone(rival(red, [blue], "TagKey"))
+        # The same hosts by other names.
+        self.assertEqual(real(red, [blue], "TagKey", {"i-1", "i-2"}, lambda other: {"i-2", "i-3"}), "blue")
+        self.assertEqual(real(two, [blue], "Cluster", {"i-1", "i-2"}, lambda other: {"i-2"}), "blue")
+        self.assertIsNone(real(two, [blue], "Cluster", {"i-1"}, lambda other: {"i-2"}))
+        # A host is in one cluster: nobody has to be asked.
+        self.assertIsNone(real(two, [self.execution("c", 1, Cluster="other")], "Cluster", {"i-1"}, lambda other: self.fail()))
+
+    def test_a_restart_left_over_from_before_is_found_by_host(self):
+        left_over = script("Start")["left_over"]
+        for invocations, found in (({"i-1": "InProgress"}, ("c", "i-1")), ({"i-1": "Success", "i-2": "InProgress"}, None), ({"i-2": "Pending"}, None)):
+            for named in ([], list(invocations)):
+                ssm = Ssm([{"CommandId": "c", "Status": "InProgress", "InstanceIds": named, "Comment": "", "of": invocations}])
+                self.assertEqual(left_over(ssm, {"i-1": "a"}.keys()), found)
 
     def test_exactly_one_kind_of_target(self):
         target = script("Start")["target"]

@@ -407,9 +407,10 @@ fn whoever_has_the_aws_cli_alone_can_roll_out_and_stop() {
         ])
     };
     // The CLI splits at commas and equal signs; what is no value of a parameter is refused by the document.
-    let refused = start("Cluster=prod;reboot");
+    const ROLE: &str = "AutomationAssumeRole=arn:aws:iam::111122223333:role/HostAgent-Rollout";
+    let refused = start(&format!("Cluster=prod;reboot,{ROLE}"));
     assert!(refused.code != 0 && refused.err.contains("Cluster"), "{}{}", refused.out, refused.err);
-    let id = start("Cluster=prod,Pause=1,ZoneShare=100").out.trim().to_owned();
+    let id = start(&format!("Cluster=prod,Pause=1,ZoneShare=100,{ROLE}")).out.trim().to_owned();
     let began = Instant::now();
     let execution = loop {
         let got = account.aws(&["ssm", "get-automation-execution", "--automation-execution-id", &id]);
@@ -435,7 +436,9 @@ fn whoever_has_the_aws_cli_alone_can_roll_out_and_stop() {
     assert!(output.as_str().unwrap().starts_with("MOVED: "), "{answers:#}");
     account.fleet(0, &["follow", &id], &["MOVED: cluster prod: 3 moved"]);
 
-    let second = start("Cluster=prod").out.trim().to_owned();
+    let unrolled = start("Cluster=prod");
+    assert!(unrolled.code != 0 && unrolled.err.contains("AutomationAssumeRole"), "{}{}", unrolled.out, unrolled.err);
+    let second = start(&format!("Cluster=prod,{ROLE}")).out.trim().to_owned();
     account.aws(&["ssm", "stop-automation-execution", "--automation-execution-id", &second, "--type", "Cancel"]);
     account.fleet(12, &["follow", &second], &["HALTED"]);
 }

@@ -1,6 +1,6 @@
 //! Runbooks run step by step.
 
-use crate::support::{LONG, cloud, create, ended, once, python, ssm, start, steps};
+use crate::support::{LONG, ROLE, cloud, create, ended, once, python, ssm, start, steps};
 use hostagent_lab::cloud::Cloud;
 use serde_json::{Value, json};
 use std::{
@@ -26,7 +26,7 @@ const OUT: &str = "  outputs:\n  - {Name: Out, Selector: $.Payload.Out, Type: St
 /// Starts a runbook of these steps.
 fn run(cloud: &Cloud, steps: &str, value: &str) -> String {
     let text = format!(
-        "schemaVersion: '0.3'\nparameters:\n  Value: {{type: String, default: nothing}}\n  Several: {{type: StringList, default: \
+        "schemaVersion: '0.3'\nassumeRole: '{ROLE}'\nparameters:\n  Value: {{type: String, default: nothing}}\n  Several: {{type: StringList, default: \
          [a, b, c]}}\nvariables:\n  Kept: {{type: String, default: x}}\nmainSteps:\n{steps}"
     );
     create(cloud, "runbook", "Automation", &text).unwrap_or_else(|error| panic!("{error}\n{text}"));
@@ -54,9 +54,89 @@ fn a_script_runs_in_simulated_time_against_the_cloud_and_nothing_else() {
     let foreign: Vec<_> = environment
         .iter()
         .filter(|name| !cloud.environment().iter().any(|(own, _)| own == *name))
-        .filter(|name| !["HOME", "LANG", "LC_CTYPE", "PATH"].contains(name))
+        .filter(|name| !["HOME", "LANG", "LC_CTYPE", "PATH", "AWS_SESSION_TOKEN"].contains(name))
         .collect();
     assert!(foreign.is_empty(), "the script saw {foreign:?}");
+}
+
+#[test]
+fn a_script_has_the_rights_of_a_role_or_none() {
+    let cloud = cloud(30.0);
+    let ask = script("Ask", "import boto3\nboto3.client('sts').get_caller_identity()\nreturn {}", "");
+    for (role, status, why) in [("", "Failed", "NoCredentialsError"), (ROLE, "Success", "")] {
+        let text = format!(
+            "schemaVersion: '0.3'\nassumeRole: '{{{{ Role }}}}'\nparameters:\n  Value: {{type: String, default: x}}\n  \
+             Role: {{type: String, default: ''}}\nvariables:\n  Kept: {{type: String, default: x}}\nmainSteps:\n{ask}"
+        );
+        create(&cloud, "asks", "Automation", &text).unwrap();
+        let given = if role.is_empty() { json!({}) } else { json!({"Role": [role]}) };
+        let execution = ended(&cloud, &start(&cloud, "asks", given));
+        assert_eq!(execution["AutomationExecutionStatus"], status, "{execution:#}");
+        assert!(execution["FailureMessage"].as_str().unwrap_or_default().contains(why), "{execution:#}");
+        ssm(&cloud, "DeleteDocument", json!({"Name": "asks"})).unwrap();
+    }
+}
+
+#[test]
+fn what_a_variable_cannot_hold_fails_its_step() {
+    let cloud = cloud(1.0);
+    let long = script("Long", "return {'Out': 'x' * 513}", OUT);
+    let keep =
+        "- name: Keep\n  action: aws:updateVariable\n  inputs: {Name: 'variable:Kept', Value: '{{ Long.Out }}'}\n";
+    let execution = ended(&cloud, &run(&cloud, &(long + keep), "x"));
+    assert_eq!(execution["AutomationExecutionStatus"], "Failed");
+    assert!(execution["FailureMessage"].as_str().unwrap().contains("a text of 513 characters"), "{execution:#}");
+}
+
+/// A runbook that loops over `inner`, with a step after the loop, and one that nothing but `onFailure` or `onCancel` goes to.
+fn looping(inner: &str) -> String {
+    let put = |name: &str, more: &str| {
+        format!(
+            "- name: {name}\n  action: aws:executeAwsApi\n  inputs: {{Service: ssm, Api: PutParameter, Name: '/{name}', Value: x, Type: String}}\n{more}"
+        )
+    };
+    let inner = inner.trim_end().replace('\n', "\n    ");
+    let again = "LoopCondition: {Variable: '{{ Value }}', StringEquals: x}";
+    let round = format!("- name: Round\n  action: aws:loop\n  inputs:\n    {again}\n    Steps:\n    {inner}\n");
+    round + &put("After", "  isEnd: true\n") + &put("Lost", "")
+}
+
+#[test]
+fn a_step_of_a_loop_that_fails_or_runs_out_of_its_time_leaves_it_for_where_it_says() {
+    let cloud = cloud(100.0);
+    for (body, more) in
+        [("raise RuntimeError('on purpose')", ""), ("import time\ntime.sleep(1e6)", "  timeoutSeconds: 60\n")]
+    {
+        let inner = script("Turn", body, &format!("  onFailure: step:Lost\n{more}"));
+        let execution = ended(&cloud, &run(&cloud, &looping(&inner), "x"));
+        let status = |name: &str| steps(&execution, name).first().map(|step| step["StepStatus"].clone());
+        assert_eq!(execution["AutomationExecutionStatus"], "Failed", "{execution:#}");
+        assert_eq!((status("Round"), status("After")), (Some(json!("Failed")), None), "{execution:#}");
+        assert_eq!(status("Lost"), Some(json!("Success")), "{execution:#}");
+        ssm(&cloud, "DeleteDocument", json!({"Name": "runbook"})).unwrap();
+        ssm(&cloud, "DeleteParameter", json!({"Name": "/Lost"})).unwrap();
+    }
+}
+
+#[test]
+fn a_cancel_goes_where_the_step_says_and_for_two_minutes_at_most() {
+    let cloud = cloud(100.0);
+    for (slow, status) in [(1, "Success"), (500, "Cancelled")] {
+        let more = "  onCancel: step:Clean\n";
+        let clean = script("Clean", &format!("import time\ntime.sleep({slow})\nreturn {{}}"), "");
+        let inner = script("Turn", SLEEPER, more);
+        let id = run(&cloud, &(looping(&inner) + &clean), "x");
+        pids(&cloud);
+        ssm(&cloud, "StopAutomationExecution", json!({"AutomationExecutionId": id, "Type": "Cancel"})).unwrap();
+        let execution = ended(&cloud, &id);
+        assert_eq!(execution["AutomationExecutionStatus"], "Cancelled");
+        assert_eq!(steps(&execution, "Turn")[0]["StepStatus"], "Cancelled");
+        assert_eq!(steps(&execution, "Round")[0]["StepStatus"], "Cancelled");
+        assert_eq!(steps(&execution, "Clean")[0]["StepStatus"], status, "{execution:#}");
+        assert_eq!(cloud.parameter("/After"), None);
+        ssm(&cloud, "DeleteDocument", json!({"Name": "runbook"})).unwrap();
+        ssm(&cloud, "DeleteParameter", json!({"Name": "/pids"})).unwrap();
+    }
 }
 
 /// Whether a process is there and no zombie.

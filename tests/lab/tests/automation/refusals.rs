@@ -7,6 +7,7 @@ const GOOD: &str = "
 schemaVersion: '0.3'
 parameters:
   Name: {type: String, default: a, allowedPattern: '^[a-z]{1,9}$'}
+  Role: {type: 'AWS::IAM::Role::Arn', default: 'arn:aws:iam::111122223333:role/HostAgent-Rollout'}
 variables:
   Kept: {type: String, default: ''}
 outputs:
@@ -49,6 +50,7 @@ fn a_runbook_with_anything_that_is_not_known_is_refused() {
         ("name: Second", "name: Second\n  onFailure: step:Third", "no step Third"),
         ("name: Second", "name: Second\n  onFailure: Retry", "onFailure cannot be"),
         ("name: Second", "name: Second\n  retries: 3", "retries is not known"),
+        ("name: First", "name: First\n  onCancel: step:Second", "onCancel is not supported"),
         ("name: First", "name: First\n  timeoutSeconds: 601", "600 seconds"),
         ("    Handler: handler\n", "", "Handler is missing"),
         ("default: ''}", "default: 1}", "not of type"),
@@ -107,6 +109,7 @@ fn a_start_is_refused_for_parameters_that_may_not_be() {
         (json!({"Name": ["a", "b"]}), "InvalidAutomationExecutionParametersException"),
         (json!({"Name": [""]}), "ValidationException"),
         (json!({"Name": ["a".repeat(513)]}), "ValidationException"),
+        (json!({"Role": ["engineer"]}), "InvalidAutomationExecutionParametersException"),
     ] {
         let input = json!({"DocumentName": "good", "Parameters": parameters});
         assert_eq!(ssm(&cloud, "StartAutomationExecution", input).unwrap_err().kind, kind, "{parameters}");

@@ -13,6 +13,9 @@ use std::{
 /// Nothing here takes longer, whatever else the machine does.
 pub const LONG: Duration = Duration::from_secs(240);
 
+/// What rollouts act with.
+pub const ROLE: &str = "arn:aws:iam::111122223333:role/HostAgent-Rollout";
+
 /// The repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

@@ -17,6 +17,8 @@ pub enum Failure {
     Cancelled,
     /// The execution was to end after the step under way, which was this one's.
     Completed,
+    /// A loop that is left for a step outside of it: which, the status that the loop ends with, and why.
+    Left(String, &'static str, Option<String>),
 }
 
 impl From<ApiError> for Failure {
@@ -32,7 +34,7 @@ fn failed(why: impl ToString) -> Failure {
 /// Seconds between two looks at something that is waited for.
 const LOOK_S: f64 = 5.0;
 
-/// Carries out the step with ID `step_id` of execution `execution`; gives its outputs.
+/// Carries out the step with ID `step_id` of execution `execution`, scripts with the rights of `role`; gives its outputs.
 ///
 /// # Errors
 ///
@@ -43,12 +45,13 @@ pub async fn act(
     step_id: &str,
     step: &Value,
     inputs: &Value,
+    role: Option<&str>,
 ) -> Result<Map<String, Value>, Failure> {
     let text = |name: &str| inputs[name].as_str().unwrap_or_default();
     let whole = match step["action"].as_str().unwrap_or_default() {
         "aws:executeScript" => {
             let payload = inputs.get("InputPayload").cloned().unwrap_or_else(|| json!({}));
-            let done = script::run(shared, text("Script"), text("Handler"), &payload).await;
+            let done = script::run(shared, text("Script"), text("Handler"), &payload, role).await;
             let why = |why| failed(format!("Step fails when it is Poll action status for completion. {why}"));
             json!({ "Payload": done.map_err(why)? })
         }

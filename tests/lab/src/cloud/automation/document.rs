@@ -106,7 +106,8 @@ struct Names {
     parameters: BTreeSet<String>,
     variables: BTreeMap<String, String>,
     outputs: BTreeSet<(String, String)>,
-    steps: BTreeSet<String>,
+    /// With their actions.
+    steps: BTreeMap<String, &'static str>,
 }
 
 impl Names {
@@ -153,7 +154,7 @@ pub fn validate(content: &Value) -> Result<(), String> {
     if let Some(role) = whole.get("assumeRole") {
         names.refer(role)?;
     }
-    look(steps, &names, false)?;
+    look(steps, &names, &BTreeSet::new())?;
     for output in content["outputs"].as_array().into_iter().flatten() {
         let output = output.as_str().ok_or("outputs is not a list of texts")?;
         names.refer(&format!("{{{{ {output} }}}}").into())?;
@@ -175,11 +176,12 @@ fn action(step: &Value) -> Result<&'static Action, String> {
 fn collect(steps: &[Value], names: &mut Names) -> Result<(), String> {
     for step in steps {
         let name = step["name"].as_str().ok_or("a step has no name")?;
-        if !crate::cloud::matches("[a-zA-Z0-9_]{3,128}", name) || !names.steps.insert(name.to_owned()) {
+        if !crate::cloud::matches("[a-zA-Z0-9_]{3,128}", name) || names.steps.contains_key(name) {
             return Err(format!("the step's name {name} is no name, or is there twice"));
         }
         let wrong = |why: String| format!("step {name}: {why}");
         let action = action(step).map_err(wrong)?;
+        names.steps.insert(name.to_owned(), action.name);
         names.outputs.extend(action.outputs.iter().map(|output| (name.to_owned(), (*output).to_owned())));
         for output in step["outputs"].as_array().into_iter().flatten() {
             let output = map(output, "an output").map_err(wrong)?;
@@ -198,16 +200,21 @@ fn collect(steps: &[Value], names: &mut Names) -> Result<(), String> {
     Ok(())
 }
 
-fn look(steps: &[Value], names: &Names, inside: bool) -> Result<(), String> {
+/// `outside`: the steps around the loop that these are in, if they are in one.
+fn look(steps: &[Value], names: &Names, outside: &BTreeSet<&str>) -> Result<(), String> {
     let here: BTreeSet<&str> = steps.iter().filter_map(|step| step["name"].as_str()).collect();
     for step in steps {
         let name = step["name"].as_str().unwrap_or_default();
-        look_at(step, names, &here, inside).map_err(|why| format!("step {name}: {why}"))?;
+        look_at(step, names, &here, outside).map_err(|why| format!("step {name}: {why}"))?;
     }
     Ok(())
 }
 
-fn look_at(step: &Value, names: &Names, here: &BTreeSet<&str>, inside: bool) -> Result<(), String> {
+/// What a step of this action cannot have, or be gone to by, when an execution is cancelled; as documented.
+const NO_ON_CANCEL: [&str; 2] = ["aws:loop", "aws:updateVariable"];
+const NOT_ON_CANCEL: [&str; 3] = ["aws:approve", "aws:loop", "aws:sleep"];
+
+fn look_at(step: &Value, names: &Names, here: &BTreeSet<&str>, outside: &BTreeSet<&str>) -> Result<(), String> {
     let action = action(step)?;
     known(map(step, "the step")?, &STEP, "the step")?;
     let inputs = step.get("inputs").ok_or("there are no inputs")?;
@@ -228,9 +235,17 @@ fn look_at(step: &Value, names: &Names, here: &BTreeSet<&str>, inside: bool) -> 
             None | Some("Abort") => {}
             Some("Continue") if member == "onFailure" => {}
             Some(other) => match other.strip_prefix("step:") {
+                // A loop takes over where its steps go to then.
+                Some(named) if outside.contains(named) => {}
                 Some(named) => to(&named.into())?,
                 None => return Err(format!("{member} cannot be {other}")),
             },
+        }
+    }
+    if let Some(on_cancel) = step["onCancel"].as_str() {
+        let target = on_cancel.strip_prefix("step:").and_then(|named| names.steps.get(named));
+        if NO_ON_CANCEL.contains(&action.name) || target.is_some_and(|target| NOT_ON_CANCEL.contains(target)) {
+            return Err(format!("onCancel is not supported from {} to {}", action.name, target.unwrap_or(&"any")));
         }
     }
     if step
@@ -241,7 +256,7 @@ fn look_at(step: &Value, names: &Names, here: &BTreeSet<&str>, inside: bool) -> 
     }
     match action.name {
         "aws:loop" => {
-            if inside {
+            if !outside.is_empty() {
                 return Err("a loop in a loop is not known here".into());
             }
             if given.contains_key("LoopCondition") == given.contains_key("Iterators") {
@@ -257,7 +272,7 @@ fn look_at(step: &Value, names: &Names, here: &BTreeSet<&str>, inside: bool) -> 
             }
             given.get("Iterators").map_or(Ok(()), |iterators| names.refer(iterators))?;
             // Its steps are looked at for themselves.
-            return look(steps(&inputs["Steps"])?, names, true);
+            return look(steps(&inputs["Steps"])?, names, here);
         }
         "aws:branch" => {
             let choices =

@@ -10,7 +10,7 @@ use super::{
 use crate::cloud::Shared;
 use serde_json::{Map, Value, json};
 use std::{pin::Pin, sync::Arc};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// What AWS shows for an output that there is not.
 const NO_OUTPUT: &str = "No output available yet because the step is not successfully executed";
@@ -22,7 +22,12 @@ enum Flow {
     Aborted(String, bool),
     Cancelled,
     Completed,
+    /// On to a step outside of the loop: which, the status that the loop ends with, and why.
+    Left(String, &'static str, Option<String>),
 }
+
+/// Seconds that the steps have that are gone to on a cancel.
+const CANCEL_S: f64 = 120.0;
 
 pub struct Run {
     shared: Arc<Shared>,
@@ -31,16 +36,24 @@ pub struct Run {
     stop: watch::Receiver<Stop>,
     /// A step failed that the execution went on after.
     critical: Option<String>,
+    /// The role that scripts act with.
+    role: Option<String>,
+    /// It was cancelled, and goes on until then at most.
+    until: Option<Instant>,
 }
 
 /// Runs execution `id` to its end.
 pub async fn run(shared: Arc<Shared>, id: String, content: Arc<Value>, scope: Scope, stop: watch::Receiver<Stop>) {
-    let mut run = Run { shared, id, scope, stop, critical: None };
+    let role = content.get("assumeRole").and_then(|role| scope.fill(role).ok()).map(|role| plain(&role));
+    let role = role.filter(|role| !role.is_empty());
+    let mut run = Run { shared, id, scope, stop, critical: None, role, until: None };
     log(&run.shared, &run.id, "", "InProgress");
     let steps = as_steps(&content["mainSteps"]);
     let flow = run.steps(&steps, None).await;
     let (status, failure) = match (flow, run.critical.take()) {
+        _ if run.until.is_some() => ("Cancelled", None),
         (Flow::Cancelled, _) => ("Cancelled", None),
+        (Flow::Left(to, ..), _) => ("Failed", Some(format!("there is no step {to} to go to"))),
         (Flow::Aborted(why, true), _) => ("TimedOut", Some(why)),
         (Flow::Aborted(why, false), _) => ("Failed", Some(why)),
         (_, Some(why)) => ("Failed", Some(why)),
@@ -78,13 +91,24 @@ impl Run {
             let at = |name: &str| steps.iter().position(|step| step["name"] == *name);
             let mut here = 0;
             while let Some(step) = steps.get(here) {
-                match *self.stop.borrow() {
-                    Stop::Cancel => return Flow::Cancelled,
+                let stop = *self.stop.borrow();
+                let mut left = ("Cancelled", None);
+                let mut next = step["nextStep"].as_str().map(str::to_owned);
+                match stop {
+                    Stop::Cancel if self.until.is_none() => match self.on_cancel(step) {
+                        Some(to) => match at(&to) {
+                            Some(step) => {
+                                here = step;
+                                continue;
+                            }
+                            None => return Flow::Left(to, left.0, left.1),
+                        },
+                        None => return Flow::Cancelled,
+                    },
                     Stop::Complete => return Flow::Completed,
-                    Stop::No => {}
+                    Stop::Cancel | Stop::No => {}
                 }
                 let id = self.begin(step, parent);
-                let mut next = step["nextStep"].as_str().map(str::to_owned);
                 let done = self.attempts(step, &id).await;
                 match done {
                     Ok(Done::Outputs(outputs)) => self.end(&id, step, outputs, "Success", None),
@@ -94,14 +118,23 @@ impl Run {
                     }
                     Err(Failure::Cancelled) => {
                         self.end(&id, step, Map::new(), "Cancelled", None);
-                        return Flow::Cancelled;
+                        match self.on_cancel(step) {
+                            Some(to) => next = Some(to),
+                            None => return Flow::Cancelled,
+                        }
+                    }
+                    Err(Failure::Left(to, status, why)) => {
+                        self.end(&id, step, Map::new(), status, why.clone());
+                        left = (status, why);
+                        next = Some(to);
                     }
                     Err(Failure::Completed) => {
                         self.end(&id, step, Map::new(), "Success", None);
                         return Flow::Completed;
                     }
                     Err(Failure::Failed(why) | Failure::TimedOut(why)) if self.goes_on(step, &why, &mut next) => {
-                        self.end(&id, step, Map::new(), "Failed", Some(why));
+                        self.end(&id, step, Map::new(), "Failed", Some(why.clone()));
+                        left = ("Failed", Some(why));
                     }
                     Err(Failure::Failed(why)) => {
                         self.end(&id, step, Map::new(), "Failed", Some(why.clone()));
@@ -116,12 +149,22 @@ impl Run {
                     return Flow::Done;
                 }
                 here = match next {
-                    Some(name) => at(&name).unwrap_or(steps.len()),
+                    Some(name) => match at(&name) {
+                        Some(step) => step,
+                        None => return Flow::Left(name, left.0, left.1),
+                    },
                     None => here + 1,
                 };
             }
             Flow::Done
         })
+    }
+
+    /// Where onCancel goes to. From now on the steps have little time, and cannot be cancelled again.
+    fn on_cancel(&mut self, step: &Value) -> Option<String> {
+        let to = step["onCancel"].as_str()?.strip_prefix("step:").filter(|_| self.until.is_none())?;
+        self.until = Some(Instant::now() + self.shared.clock.real(CANCEL_S));
+        Some(to.to_owned())
     }
 
     /// What onFailure says.
@@ -180,12 +223,19 @@ impl Run {
                 };
                 let limit_s = step["timeoutSeconds"].as_u64().unwrap_or(default_s) as f64;
                 let limit = self.shared.clock.real(limit_s);
-                let mut stop = self.stop.clone();
-                let cancelled = stop.wait_for(|stop| *stop == Stop::Cancel);
+                let (mut stop, until) = (self.stop.clone(), self.until);
+                let cancelled = async {
+                    match until {
+                        Some(until) => tokio::time::sleep_until(until).await,
+                        // Its other end is kept with the execution.
+                        None => drop(stop.wait_for(|stop| *stop == Stop::Cancel).await),
+                    }
+                };
+                let role = self.role.as_deref();
                 tokio::select! {
-                    done = actions::act(&self.shared, &self.id, id, step, &inputs) => done.map(Done::Outputs),
+                    done = actions::act(&self.shared, &self.id, id, step, &inputs, role) => done.map(Done::Outputs),
                     () = tokio::time::sleep(limit) => Err(Failure::TimedOut(format!("Step timed out while {action} was running: {limit_s} seconds"))),
-                    _ = cancelled => Err(Failure::Cancelled),
+                    () = cancelled => Err(Failure::Cancelled),
                 }
             }
         }
@@ -236,6 +286,7 @@ impl Run {
                 Flow::Aborted(why, false) => return Err(failed(why)),
                 Flow::Aborted(why, true) => return Err(Failure::TimedOut(why)),
                 Flow::Cancelled => return Err(Failure::Cancelled),
+                Flow::Left(to, status, why) => return Err(Failure::Left(to, status, why)),
                 Flow::Completed => return Err(Failure::Completed),
             }
             if let Some(condition) = condition

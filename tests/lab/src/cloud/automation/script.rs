@@ -50,16 +50,28 @@ impl Drop for Process {
     }
 }
 
-/// Runs `script`'s `handler` with `payload`. Dropped, it is killed.
+/// Runs `script`'s `handler` with `payload`. Dropped, it is killed. Without a role it has no credentials, whoever began
+/// the execution.
 ///
 /// # Errors
 ///
 /// Why the step failed, in words.
-pub async fn run(shared: &Arc<Shared>, script: &str, handler: &str, payload: &Value) -> Result<Value, String> {
+pub async fn run(
+    shared: &Arc<Shared>,
+    script: &str,
+    handler: &str,
+    payload: &Value,
+    role: Option<&str>,
+) -> Result<Value, String> {
     let python = shared.options.python.as_ref().ok_or("the test cloud was started without a Python for scripts")?;
     let home = tempfile::tempdir().map_err(|error| format!("make a directory: {error}"))?;
     let mut command = Command::new(python);
-    command.args(["-I", "-c", DRIVER]).env_clear().envs(shared.environment()).current_dir(home.path());
+    let mut environment = shared.service_environment();
+    if role.is_none() {
+        const CREDENTIALS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+        environment.retain(|(name, _)| !CREDENTIALS.contains(&name.as_str()));
+    }
+    command.args(["-I", "-c", DRIVER]).env_clear().envs(environment).current_dir(home.path());
     command.env("PATH", "/usr/bin:/bin").env("HOME", home.path()).env("LANG", "C.UTF-8");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
     let mut process = Process(command.spawn().map_err(|error| format!("start {}: {error}", python.display()))?);

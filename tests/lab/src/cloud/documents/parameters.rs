@@ -167,6 +167,7 @@ pub fn resolve(
                 let typed = |value: &String| match kind {
                     "Integer" => value.parse::<i64>().is_ok(),
                     "Boolean" => matches!(value.as_str(), "true" | "false" | "True" | "False"),
+                    "AWS::IAM::Role::Arn" => matches("arn:[a-z-]+:iam::[0-9]{12}:role/.+", value),
                     _ => true,
                 };
                 if (!list && values.len() != 1) || !values.iter().all(typed) {
