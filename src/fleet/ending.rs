@@ -15,6 +15,8 @@ use serde::Serialize;
 pub const RIVAL: &str = "another rollout for the same hosts is under way";
 /// How the runbook says that it found the halt set; the parameter's value follows.
 const HALT_SET: &str = "/halt is set: ";
+/// How the runbook says that it failed where no harm is done.
+const BETWEEN_WAVES: &str = "between two waves, and nobody was being restarted";
 
 /// What a rollout came to. `Ending::of` is the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -40,10 +42,10 @@ pub enum Ending {
     Braked { why: String },
     /// A person halted the cluster.
     Stopped { by: String, why: String },
-    /// A person ended the execution itself. `wave` was under way and is not verified.
-    Cancelled { wave: Option<u32> },
-    /// SSM ended the execution. `wave` was under way and is not verified.
-    TimedOut { wave: Option<u32> },
+    /// A person ended the execution itself.
+    Cancelled(Broken),
+    /// SSM ended the execution.
+    TimedOut(Broken),
     /// Who was asked for approval said no.
     Rejected,
     /// Another rollout for the same hosts was first; its ID, where it is told.
@@ -52,20 +54,48 @@ pub enum Ending {
     Failed { why: String, remedy: &'static str },
 }
 
+/// What an execution left that was broken off: the wave that was under way, and its hosts as far as they are known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Broken {
+    pub wave: Option<u32>,
+    pub unverified: Vec<String>,
+}
+
+impl Broken {
+    fn of(state: Option<&State>) -> Self {
+        let Some(state) = state else { return Self::default() };
+        // A runbook that could still say so has halted at the first host of the wave.
+        let told = !state.unverified.is_empty() || (state.phase == "halted" && state.instance.is_some());
+        let open = told || matches!(state.phase.as_str(), "restart" | "verify");
+        Self { wave: open.then_some(state.wave), unverified: state.unverified.clone() }
+    }
+
+    /// To be put behind what broke it off.
+    fn words(&self) -> String {
+        match (&self.wave, self.unverified.as_slice()) {
+            (None, _) => String::new(),
+            (Some(wave), []) => format!("; wave {wave} was under way and is not verified"),
+            (Some(wave), hosts) => format!("; wave {wave} was under way and is not verified: {}", few(hosts)),
+        }
+    }
+}
+
+/// The first of many.
+fn few(hosts: &[String]) -> String {
+    const NAMED: usize = 5;
+    let named = hosts[..hosts.len().min(NAMED)].join(", ");
+    if hosts.len() > NAMED { format!("{named} and {} more", hosts.len() - NAMED) } else { named }
+}
+
 impl Ending {
     /// From an execution and what its runbook says of itself.
     pub fn of(execution: &Execution, state: Option<&State>) -> Self {
-        // A runbook that could still say so has halted at the first host of the wave.
-        let open = |s: &&State| {
-            matches!(s.phase.as_str(), "restart" | "verify") || (s.phase == "halted" && s.instance.is_some())
-        };
-        let wave = || state.filter(open).map(|s| s.wave);
         match (execution.status, execution.word.as_str()) {
             (ExecutionStatus::UnderWay, _) => Ending::UnderWay,
             (ExecutionStatus::WaitsForApproval, _) => Ending::WaitsForApproval,
-            (ExecutionStatus::Stopped, _) => Ending::Cancelled { wave: wave() },
+            (ExecutionStatus::Stopped, _) => Ending::Cancelled(Broken::of(state)),
             (ExecutionStatus::Success, _) => success(state),
-            (ExecutionStatus::Failed, "TimedOut") => Ending::TimedOut { wave: wave() },
+            (ExecutionStatus::Failed, "TimedOut") => Ending::TimedOut(Broken::of(state)),
             (ExecutionStatus::Failed, "Rejected") => Ending::Rejected,
             (ExecutionStatus::Failed, _) => failed(execution, state),
         }
@@ -84,11 +114,9 @@ impl Ending {
                 exit::RESTART_NEEDED
             }
             Ending::Halted { .. } => exit::BROKEN,
-            Ending::Braked { .. } | Ending::Stopped { .. } | Ending::Cancelled { .. } | Ending::Rejected => {
-                exit::REFUSED
-            }
+            Ending::Braked { .. } | Ending::Stopped { .. } | Ending::Cancelled(_) | Ending::Rejected => exit::REFUSED,
             Ending::Rival { .. } => exit::BUSY,
-            Ending::NoHosts | Ending::TimedOut { .. } | Ending::Failed { .. } => exit::UNKNOWN,
+            Ending::NoHosts | Ending::TimedOut(_) | Ending::Failed { .. } => exit::UNKNOWN,
         }
     }
 
@@ -104,8 +132,8 @@ impl Ending {
             Ending::Unfinished { .. } => "not finished",
             Ending::Halted { .. } | Ending::Braked { .. } => "halted",
             Ending::Stopped { .. } => "stopped",
-            Ending::Cancelled { .. } => "cancelled",
-            Ending::TimedOut { .. } => "timed out",
+            Ending::Cancelled(_) => "cancelled",
+            Ending::TimedOut(_) => "timed out",
             Ending::Rejected => "not approved",
             Ending::Rival { .. } => "not started",
             Ending::Failed { .. } => "failed",
@@ -115,10 +143,6 @@ impl Ending {
     /// In a line, after whom it was for. `state` has the figures.
     pub fn line(&self, state: Option<&State>) -> String {
         let tally = || state.map_or_else(|| "no figures are on record".into(), tally);
-        let open = |wave: &Option<u32>| match wave {
-            Some(wave) => format!("; wave {wave} was under way and is not verified"),
-            None => String::new(),
-        };
         match self {
             Ending::UnderWay => "under way".into(),
             Ending::WaitsForApproval => "waits for an approval; no host was touched".into(),
@@ -129,11 +153,11 @@ impl Ending {
             Ending::Halted { by, hosts, why } if hosts.iter().all(|id| why.contains(id)) => {
                 format!("halted by {by}: {why}")
             }
-            Ending::Halted { by, hosts, why } => format!("halted by {by} at {}: {why}", hosts.join(", ")),
+            Ending::Halted { by, hosts, why } => format!("halted by {by} at {}: {why}", few(hosts)),
             Ending::Braked { why } => format!("halted: {why}"),
             Ending::Stopped { by, why } => format!("stopped by {by}: {why}"),
-            Ending::Cancelled { wave } => format!("its execution was cancelled{}; {}", open(wave), tally()),
-            Ending::TimedOut { wave } => format!("its execution ran out of time{}; {}", open(wave), tally()),
+            Ending::Cancelled(broken) => format!("its execution was cancelled{}; {}", broken.words(), tally()),
+            Ending::TimedOut(broken) => format!("its execution ran out of time{}; {}", broken.words(), tally()),
             Ending::Rejected => "the approval was refused; no host was touched".into(),
             Ending::Rival { first: Some(first) } => format!("not started: {RIVAL}: {first}"),
             Ending::Rival { first: None } => format!("not started: {RIVAL}"),
@@ -183,14 +207,12 @@ impl Ending {
             Ending::NothingToDo | Ending::NoHosts | Ending::Rejected => Vec::new(),
             Ending::Partly => vec![check, again],
             Ending::Unfinished { .. } => vec![again],
-            // Whatever ended in a wave has halted the cluster.
-            Ending::Halted { .. }
-            | Ending::Stopped { .. }
-            | Ending::Cancelled { wave: Some(_) }
-            | Ending::TimedOut { wave: Some(_) } => {
+            Ending::Cancelled(broken) | Ending::TimedOut(broken) if broken.wave.is_none() => vec![report, check, again],
+            // Where a wave was broken off, the cluster is halted.
+            Ending::Halted { .. } | Ending::Stopped { .. } | Ending::Cancelled(_) | Ending::TimedOut(_) => {
                 [Some(report), Some(check), resume, Some(again)].into_iter().flatten().collect()
             }
-            Ending::Braked { .. } | Ending::Cancelled { .. } | Ending::TimedOut { .. } => vec![report, check, again],
+            Ending::Braked { .. } => vec![report, check, again],
             Ending::Rival { first: Some(first) } => vec![format!("hostagent fleet follow {first}")],
             Ending::Rival { first: None } => vec![format!("hostagent fleet follow {typed}")],
             Ending::Failed { .. } => vec![check, again],
@@ -201,7 +223,13 @@ impl Ending {
 fn success(state: Option<&State>) -> Ending {
     match state {
         Some(state) if state.hosts == 0 => Ending::NoHosts,
-        Some(state) if state.count("moved") + state.count("settled_before") < state.hosts => Ending::Partly,
+        // Of hosts that are gone nothing is left to do.
+        Some(state)
+            if ["moved", "settled_before", "gone"].map(|kind| state.count(kind)).iter().sum::<usize>()
+                < state.hosts =>
+        {
+            Ending::Partly
+        }
         Some(state) if state.count("moved") == 0 => Ending::NothingToDo,
         Some(_) => Ending::Moved,
         // Done, and nobody can say what.
@@ -236,11 +264,15 @@ fn reason(state: &State) -> String {
 fn halted(state: &State, execution: &str) -> Ending {
     let why = reason(state);
     if let Some(instance) = &state.instance {
-        let mut hosts = state.samples.get("failed").cloned().unwrap_or_default();
+        let failed = || state.samples.get("failed").cloned().unwrap_or_default();
+        let mut hosts = if state.unverified.is_empty() { failed() } else { state.unverified.clone() };
         if !hosts.contains(instance) {
             hosts.insert(0, instance.clone());
         }
         return Ending::Halted { by: "the rollout".into(), hosts, why };
+    }
+    if why.contains(BETWEEN_WAVES) {
+        return Ending::Unfinished { why };
     }
     let Some(halt) = why.split_once(HALT_SET).and_then(|(_, value)| Halt::quoted(value)) else {
         return match why.contains("could not be verified") {
@@ -339,6 +371,12 @@ mod tests {
                 10,
                 "8 moved, 1 not reached",
             ),
+            (
+                execution(Success, "Success", ""),
+                Some(state("done", &[("moved", 8), ("gone", 1)])),
+                0,
+                "8 moved, 1 gone",
+            ),
             (execution(Success, "Success", ""), Some(none), 1, "no host was found"),
             (execution(Success, "Success", ""), None, 1, "failed: it left no record of what it did"),
             (
@@ -399,6 +437,30 @@ mod tests {
             ),
             (
                 execution(Stopped, "Cancelled", ""),
+                Some(State {
+                    unverified: (1..=7).map(|number| format!("i-{number}")).collect(),
+                    ..because("the rollout was cancelled in the middle of a wave", Some("i-1"))
+                }),
+                12,
+                "its execution was cancelled; wave 3 was under way and is not verified: i-1, i-2, i-3, i-4, i-5 and 2 more; 2",
+            ),
+            (
+                execution(Failed, "Failed", "x"),
+                Some(State {
+                    unverified: vec!["i-1".into(), "i-2".into()],
+                    ..because("a step of the rollout failed in the middle of a wave", Some("i-1"))
+                }),
+                13,
+                "halted by the rollout at i-1, i-2: a step of the rollout failed",
+            ),
+            (
+                execution(Failed, "Failed", "x"),
+                Some(because("a step of the rollout failed between two waves, and nobody was being restarted", None)),
+                10,
+                "not finished: a step of the rollout failed between two waves",
+            ),
+            (
+                execution(Stopped, "Cancelled", ""),
                 Some(because("the rollout was cancelled in the middle of a wave", Some("i-1"))),
                 12,
                 "its execution was cancelled; wave 3 was under way and is not verified; 2 moved, 7 to go",
@@ -443,6 +505,9 @@ mod tests {
         let halted = Ending::Halted { by: "the rollout".into(), hosts: vec!["i-1".into()], why: "x".into() };
         let next = halted.next(ID, "--cluster prod");
         assert!(next[2].starts_with("hostagent fleet resume --cluster prod"), "{next:?}");
+        let broken = |wave| Ending::Cancelled(Broken { wave, unverified: Vec::new() }).next(ID, "--cluster prod");
+        let resumes = |next: Vec<String>| next.iter().any(|line| line.contains("fleet resume"));
+        assert!(resumes(broken(Some(2))) && !resumes(broken(None)));
         // A halt is a cluster's.
         assert!(!halted.next(ID, "--instance i-1").iter().any(|line| line.contains("resume")));
     }

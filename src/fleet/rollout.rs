@@ -126,6 +126,10 @@ pub struct State {
     pub why: Option<String>,
     /// The host it halted at.
     pub instance: Option<String>,
+    /// Hosts that were sent a restart and are not verified; not all of very many.
+    pub unverified: Vec<String>,
+    /// The next hosts in line, where it ended before their turn; up to 20.
+    pub left: Vec<String>,
 }
 
 impl State {

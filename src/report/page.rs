@@ -261,36 +261,40 @@ fn left(page: &mut String, story: &Story) {
     let never = state.hosts.saturating_sub(state.done());
     let kinds = KINDS.into_iter().filter(|(kind, _)| !is_well(kind) && state.count(kind) > 0);
     let kinds: Vec<(&str, &str)> = kinds.collect();
-    if kinds.is_empty() && never == 0 {
+    // Those that failed are among the kinds; a wave that was broken off has counted none of its hosts.
+    let broken_off = if state.count("failed") > 0 { &[][..] } else { state.unverified.as_slice() };
+    if kinds.is_empty() && never == 0 && broken_off.is_empty() {
         return;
     }
     page.push_str(
         "<h2>Hosts that are left</h2>\n<table class=\"left\"><thead><tr><th>What came of them</th><th>Hosts</th>\
          <th>Which</th></tr></thead>\n<tbody>\n",
     );
-    for (kind, words) in kinds {
-        let named = state.samples.get(kind).map(Vec::as_slice).unwrap_or_default();
-        let count = state.count(kind);
-        let codes: Vec<String> = named.iter().map(|id| format!("<code>{}</code>", safe(id))).collect();
-        let more = count.saturating_sub(named.len());
-        let more = match (more, named.is_empty()) {
+    let mut row = |tone: &str, what: &str, count: usize, hosts: &[String], else_: &str| {
+        let codes: Vec<String> = hosts.iter().map(|id| format!("<code>{}</code>", safe(id))).collect();
+        let more = match (count.saturating_sub(hosts.len()), hosts.is_empty()) {
             (0, _) => String::new(),
-            (more, true) => format!("{more} that the runbook did not name"),
+            (_, true) => else_.to_owned(),
             (more, false) => format!(" and {more} more"),
         };
-        let tone = if matches!(kind, "failed" | "broken") { "bad" } else { "warn" };
         put!(
             page,
             "<tr><th scope=\"row\" class=\"{tone}\">{}</th><td>{count}</td><td>{}{more}</td></tr>\n",
-            safe(words),
+            safe(what),
             codes.join(" ")
         );
+    };
+    if !broken_off.is_empty() {
+        row("bad", "restarted and not verified", broken_off.len(), broken_off, "");
     }
+    for (kind, words) in kinds {
+        let tone = if matches!(kind, "failed" | "broken") { "bad" } else { "warn" };
+        let named = state.samples.get(kind).map(Vec::as_slice).unwrap_or_default();
+        row(tone, words, state.count(kind), named, "the runbook names none of them");
+    }
+    let never = never.saturating_sub(broken_off.len());
     if never > 0 {
-        put!(
-            page,
-            "<tr><th scope=\"row\">not looked at</th><td>{never}</td><td>the rollout ended before their turn</td></tr>\n"
-        );
+        row("", "not looked at", never, &state.left, "the rollout ended before their turn");
     }
     page.push_str("</tbody></table>\n");
     if story.standing.ending.is_final() {
@@ -404,6 +408,7 @@ mod tests {
             samples: samples.map(|(kind, id)| (kind.to_owned(), vec![id.to_owned()])).into(),
             why: Some(text.into()),
             instance: Some("i-00000000000000002".into()),
+            left: vec!["i-00000000000000004".into()],
             ..State::default()
         };
         let ending =
@@ -446,7 +451,7 @@ mod tests {
             "Halted by the rollout at i-00000000000000002: it did not come back",
             "Mend the host, then hostagent fleet resume",
             ">not reached</th><td>1</td><td><code>i-00000000000000003</code>",
-            ">not looked at</th><td>2</td>",
+            ">not looked at</th><td>2</td><td><code>i-00000000000000004</code> and 1 more",
             "1 settled, 1 broken, 1 not asked",
             "<span>00:00:00</span><span>00:03:00</span>",
             "<b class=\"bad\">broken</b>: it did not come back",

@@ -55,8 +55,8 @@ impl Word {
             Ending::Moved => Word::Moved,
             Ending::NothingToDo => Word::Settled,
             Ending::Partly => Word::Done,
-            Ending::Unfinished { .. } | Ending::TimedOut { .. } => Word::Unfinished,
-            Ending::Halted { .. } | Ending::Braked { .. } | Ending::Stopped { .. } | Ending::Cancelled { .. } => {
+            Ending::Unfinished { .. } | Ending::TimedOut(_) => Word::Unfinished,
+            Ending::Halted { .. } | Ending::Braked { .. } | Ending::Stopped { .. } | Ending::Cancelled(_) => {
                 Word::Halted
             }
             Ending::Rejected => Word::Refuse,

@@ -207,6 +207,15 @@ fn a_rollout_that_is_stopped_is_taken_up_again() {
 }
 
 #[test]
+fn who_stops_from_where_no_user_is_signs_with_their_credentials() {
+    let fleet = Fleet::of(1);
+    let mut ci = fleet.command(&["stop", "--cluster", "prod", "--why", "INC-123"]);
+    let ci = said(ci.env_remove("USER").output().unwrap());
+    assert_eq!(ci.code, 0, "{}{}", ci.out, ci.err);
+    assert!(ci.out.contains("halted by arn:aws:iam::111122223333:user/engineer at "), "{}", ci.out);
+}
+
+#[test]
 fn nobody_to_move_is_said() {
     let fleet = Fleet::rolling(0);
     fleet.says(1, &ROLLOUT, &["cluster prod: no host was found"]);

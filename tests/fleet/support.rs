@@ -65,7 +65,7 @@ impl Fleet {
         self.dir.path().join(name)
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let config = self.dir.path().join("config.d");
         std::fs::create_dir_all(&config).expect("a directory");
         let mut command = Command::new(env!("CARGO_BIN_EXE_hostagent"));

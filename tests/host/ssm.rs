@@ -102,14 +102,14 @@ impl Operator {
         }
     }
 
-    /// Runs HostAgent-Install on a host; exit code, standard output, standard error.
+    /// Runs HostAgent-Install on a host that is not to move by itself; exit code, standard output, standard error.
     fn install(&self, number: usize, url: &str, sha256: &str) -> (i64, String, String) {
         let sent = self.call(
             "SendCommand",
             &json!({
                 "DocumentName": "HostAgent-Install",
                 "InstanceIds": [id(number)],
-                "Parameters": { "PackageUrl": [url], "PackageSha256": [sha256] },
+                "Parameters": { "PackageUrl": [url], "PackageSha256": [sha256], "OnReady": ["report"] },
             }),
         );
         let sent = sent["Command"]["CommandId"].as_str().expect("an ID").to_owned();
@@ -228,11 +228,13 @@ fn installs_and_upgrades(fleet: &Operator, host: &Host) {
     assert!(code == 1 && out.contains("cannot be downloaded") && err.contains("403"), "{out}{err}");
     assert!(gone(), "installed nevertheless");
 
-    // It is the rollout that is to move this host.
-    host.configure("50-mine", "[watch]\non_ready = \"report\"\nsplay_max_s = 77\n");
+    host.configure("50-mine", "[watch]\nsplay_max_s = 77\n");
     let (code, out, err) = fleet.install(1, &url, &sha256);
     assert_eq!((code, line(&out)), (0, format!("INSTALLED: hostagent {VERSION}")), "{err}");
     assert_eq!(host.unit("hostagent.service").active, "active");
+    // It is the rollout that is to move this host.
+    let shown = host.hostagent(&["config", "show"]);
+    assert!(shown.ok().contains("90-on-ready.toml"), "{shown:?}");
     assert_eq!(host.hostagent(&["check"]).code, 10);
     let began = host.unit("hostagent.service").main_pid;
     let (code, out, err) = fleet.install(1, &url, &sha256.to_uppercase());

@@ -50,9 +50,17 @@ pub async fn refuse(cli: &Cli, cloud: &Cloud, cluster: &str) -> Result<Option<u8
     Ok(Some(exit::REFUSED))
 }
 
+/// Who stops: the user of this machine, or whom the credentials are of where there is none, as in CI.
+async fn signature(cloud: &Cloud) -> String {
+    match std::env::var("USER") {
+        Ok(user) if !user.is_empty() => user,
+        _ => cloud.identity.caller().await.unwrap_or_else(|_| "an operator".into()),
+    }
+}
+
 pub async fn stop(cli: &Cli, cloud: &Cloud, args: &StopArgs) -> Result<u8> {
     let cluster = &args.cluster.cluster;
-    let by = std::env::var("USER").ok().filter(|user| !user.is_empty()).unwrap_or_else(|| "an operator".into());
+    let by = signature(cloud).await;
     let was = read(cloud, cluster).await?;
     let (halt, headline) = match was {
         // Who halted first, and why, is what whoever comes later needs to know.
