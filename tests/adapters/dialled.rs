@@ -6,7 +6,7 @@ use hostagent::{
     config::Settings,
     facts::*,
     flow,
-    ports::{Engine, HttpAsk, Metadata, Ports, Prober, Resolver},
+    ports::{Acted, Engine, HttpAsk, Metadata, Ports, Prober, Resolver},
 };
 use std::{
     collections::BTreeSet,
@@ -51,11 +51,11 @@ impl Engine for Host {
         Ok("Amazon ECS Agent - v1.105.1".into())
     }
 
-    async fn restart(&self, _: &str, _: u32) -> Result<()> {
+    async fn restart(&self, _: &str, _: u32) -> Acted<()> {
         unreachable!("a check touches nothing")
     }
 
-    async fn start(&self, _: &str) -> Result<()> {
+    async fn start(&self, _: &str) -> Acted<()> {
         unreachable!("a check touches nothing")
     }
 }
