@@ -6,7 +6,7 @@ use hostagent_lab::{
     region::switch::Path,
 };
 use serde_json::Value;
-use std::{collections::BTreeSet, process::Child, sync::mpsc, thread, time::Duration};
+use std::{process::Child, sync::mpsc, thread, time::Duration};
 
 #[test]
 fn a_second_restart_meanwhile_is_turned_away() {
@@ -73,9 +73,14 @@ fn killed_at_25_instants(victim: &str, mut seed: u64) {
             let waiting = Duration::from_millis(6_000 * u64::from(round % 2));
             hits.extend(killed(s, round, victim, waiting + Duration::from_millis(seed % 3_000)));
         }
-        let at: BTreeSet<&str> = hits.iter().map(String::as_str).collect();
+        let touched =
+            |step: &String| matches!(step.as_str(), "intent_written" | "acting" | "back" | "holding" | "verified");
         assert!(hits.len() >= HITS, "{} of 25 kills hit a running {victim}: {hits:?}", hits.len());
-        assert!(at.len() >= 2, "killed before the agent was touched, and after: {hits:?}");
+        let after = hits.iter().filter(|step| touched(step)).count();
+        assert!(
+            after > 0 && after < hits.len(),
+            "killed before the agent was about to be touched, and after: {hits:?}"
+        );
     });
 }
 
