@@ -63,6 +63,45 @@ fn a_removal_takes_what_was_written_for_others_and_an_upgrade_does_not() {
     }
 }
 
+/// What the scripts ask of systemd after an upgrade, when it says this of the service.
+fn asked_after_an_upgrade(script: &str, arguments: &[&str], state: &str) -> String {
+    let host = tempfile::tempdir().expect("a directory");
+    let (root, programs) = (host.path().display().to_string(), host.path().join("bin"));
+    fs::create_dir(&programs).expect("a directory");
+    for directory in ["run/systemd/system", "var/lib/hostagent"] {
+        fs::create_dir_all(host.path().join(directory)).expect("a directory");
+    }
+    program(&programs, "journalctl", "exit 0");
+    program(&programs, "systemctl", &format!("echo \"$*\" >>{root}/asked\n[ \"$1\" != is-active ] || echo {state}"));
+    let mut here = script.to_owned();
+    for directory in ["/run/", "/var/", "/etc/", "/usr/sbin/"] {
+        here = here.replace(&format!(" {directory}"), &format!(" {root}{directory}"));
+        here = here.replace(&format!("={directory}"), &format!("={root}{directory}"));
+    }
+    let mut run = Command::new("sh");
+    run.args(["-c", &here, "script"]).args(arguments).env("PATH", format!("{}:/usr/bin:/bin", programs.display()));
+    let output = run.output().expect("sh");
+    assert!(output.status.success(), "{output:?}");
+    fs::read_to_string(host.path().join("asked")).expect("what was asked")
+}
+
+#[test]
+fn an_upgrade_starts_anew_what_ran_and_nothing_that_was_stopped() {
+    for (script, arguments) in [
+        (include_str!("../packaging/deb/postinst"), &["configure", "0.1.0-1"][..]),
+        (include_str!("../packaging/rpm/post"), &["2"]),
+    ] {
+        // "unknown" is systemd 219's word for what is disabled and stopped.
+        for (state, wanted) in
+            [("active", true), ("activating", true), ("failed", true), ("inactive", false), ("unknown", false)]
+        {
+            let asked = asked_after_an_upgrade(script, arguments, state);
+            assert!(asked.contains("daemon-reload"), "{asked}");
+            assert_eq!(asked.contains("--no-block restart hostagent.service"), wanted, "{state}: {asked}");
+        }
+    }
+}
+
 /// What each test program prints, and then what was left out.
 const TESTED: &str = "\
 test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out
@@ -75,6 +114,7 @@ test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out";
 #[test]
 fn what_is_left_out_is_not_counted_as_passed() {
     let programs = tempfile::tempdir().expect("a directory");
+    program(programs.path(), "python3", "exit 0");
     let run = |tested: &str| {
         program(programs.path(), "cargo", &format!("[ \"$1\" != test ] || cat <<'END'\n{tested}\nEND"));
         let mut run = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/run"));

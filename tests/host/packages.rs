@@ -86,6 +86,7 @@ fn life(format: Format) {
                 "/usr/bin/hostagent-watch",
                 "/usr/lib/hostagent",
                 "/usr/share/doc/hostagent",
+                "/usr/share/hostagent",
                 WANTED,
             ],
         );
@@ -103,12 +104,12 @@ fn life(format: Format) {
         s.says(0, &["status"], &["1 of 2 restarts left", "moved"]);
         assert_eq!(s.agent(), moved, "the agent is as it was");
 
+        // Disabled and stopped by the administrator, it stays so over an upgrade.
+        s.host.exec(&["systemctl", "disable", "--now", "hostagent"]).ok();
+        install(NEXT_VERSION);
+        assert_eq!(s.host.exec(&["systemctl", "is-enabled", "hostagent"]).stdout.trim(), "disabled");
+        assert_eq!(s.host.unit("hostagent.service").active, "inactive");
         if format == Format::Deb {
-            // Disabled and stopped by the administrator, it stays so over an upgrade.
-            s.host.exec(&["systemctl", "disable", "--now", "hostagent"]).ok();
-            install(NEXT_VERSION);
-            assert_eq!(s.host.exec(&["systemctl", "is-enabled", "hostagent"]).stdout.trim(), "disabled");
-            assert_eq!(s.host.unit("hostagent.service").active, "inactive");
             s.host.exec(&["dpkg", "--purge", "hostagent"]).ok();
             gone(s.host, &["/etc/hostagent", "/var/lib/hostagent", "/run/hostagent", WANTED]);
         }
