@@ -65,7 +65,7 @@ install_package() {
     advice="read what the package manager said above; is this the .$kind for $(uname -m)?"
     if [ $kind = deb ]; then
         DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends --reinstall --allow-downgrades \
-            "$package" || die "apt-get did not install $HOSTAGENT_PACKAGE" "$advice"
+            -o DPkg::Lock::Timeout=120 "$package" || die "apt-get did not install $HOSTAGENT_PACKAGE" "$advice"
     elif rpm -q hostagent >/dev/null; then
         # yum calls the same version a mistake.
         rpm -U --replacepkgs --oldpackage "$package" || die "rpm did not install $HOSTAGENT_PACKAGE" "$advice"
@@ -73,7 +73,9 @@ install_package() {
         for manager in dnf yum zypper; do
             if command -v $manager >/dev/null; then break; fi
         done
-        $manager install -y "$package" || die "$manager did not install $HOSTAGENT_PACKAGE" "$advice"
+        # zypper takes no unsigned package by itself. This one's sum was checked.
+        [ $manager != zypper ] || set -- --allow-unsigned-rpm
+        $manager install -y "$@" "$package" || die "$manager did not install $HOSTAGENT_PACKAGE" "$advice"
     fi
     systemctl enable hostagent.service || die "hostagent.service cannot be enabled" "is systemd installed in this image?"
 }
