@@ -25,12 +25,14 @@ fn the_documents_shell_is_clean() {
             .arg(root().join(format!("packaging/ssm/{name}.yaml")))
             .output()
             .unwrap();
-        let mut check = Command::new("shellcheck")
-            .args(["-s", "sh", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("shellcheck");
+        let check =
+            Command::new("shellcheck").args(["-s", "sh", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        if check.is_err() && std::env::var("HOSTAGENT_TESTS").is_ok_and(|choice| choice == "no-host") {
+            let _ =
+                writeln!(std::io::stderr(), "left out because HOSTAGENT_TESTS=no-host: the_documents_shell_is_clean");
+            return;
+        }
+        let mut check = check.expect("shellcheck");
         check.stdin.take().unwrap().write_all(&script.stdout).unwrap();
         let found = check.wait_with_output().unwrap();
         assert!(
