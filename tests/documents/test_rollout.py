@@ -4,7 +4,7 @@ import datetime
 import json
 import unittest
 
-from runbook import Host, Rollout, fleet, random_fleet, script
+from runbook import Clock, Host, Rollout, fleet, random_fleet, script
 
 
 class Waves(unittest.TestCase):
@@ -80,6 +80,39 @@ class Failures(unittest.TestCase):
     def test_settled_and_not_connected_is_not_verified(self):
         rollout = Rollout(fleet(3, connected=False)).run()
         self.assertIn("ECS does not see its agent connected", rollout.state["why"])
+
+    def test_a_host_whose_own_proof_failed_is_not_verified_however_settled_it_is_afterwards(self):
+        rollout = Rollout(fleet(300, restart=13)).run()
+        self.assertEqual((rollout.state["phase"], rollout.counts), ("halted", {"failed": 1}))
+        self.assertIn("could not be verified", json.loads(rollout.cloud.parameters["prod"])["why"])
+
+    def test_of_many_that_hang_none_is_told_as_not_sent_to(self):
+        hosts = fleet(400, ["a"])
+        for host in list(hosts.values())[1:]:
+            host.takes = 100_000
+        rollout = Rollout(hosts, share=100, growth=10)
+        rollout.state.update(canary=True, size=40)
+        rollout.run()
+        self.assertEqual((rollout.state["phase"], rollout.counts), ("halted", {"failed": 39, "moved": 1}))
+
+    def test_a_wave_that_the_last_turn_leaves_under_way_is_called_back_and_halts(self):
+        rollout = Rollout(fleet(9, takes=100_000))
+        while rollout.state["phase"] != "restart":
+            rollout.state["turn"] = rollout.state.get("turn", 0)
+            rollout.names["PHASES"][rollout.state["phase"]](rollout.state, rollout.cloud, rollout.options, rollout.clock, rollout.clock.now() + 480)
+        rollout.state["turn"] = 99
+        self.assertFalse(rollout.turn())
+        self.assertEqual(rollout.state["phase"], "halted")
+        self.assertEqual(len(rollout.cloud.cancelled), 1)
+        self.assertIn("could not be verified", json.loads(rollout.cloud.parameters["prod"])["why"])
+
+    def test_no_wave_begins_that_one_execution_may_not_see_the_end_of(self):
+        for wait_s, began in ((300, True), (3600, True), (100_000, False)):
+            rollout = Rollout(fleet(3))
+            rollout.options["wait_s"] = wait_s
+            rollout.run()
+            self.assertEqual(bool(rollout.cloud.waves), began)
+            self.assertEqual(rollout.state["phase"], "done" if began else "unfinished")
 
     def test_an_agent_that_reconnects_within_minutes_is_no_failure(self):
         rollout = Rollout(fleet(3, connected=False))
@@ -325,12 +358,15 @@ class Ssm:
         ParameterAlreadyExists = KeyError
 
     def __init__(self, commands, fails=()):
-        self.commands, self.fails, self.cancelled, self.parameters = commands, fails, [], {}
+        self.commands, self.fails, self.cancelled, self.parameters, self.lost = commands, fails, [], {}, ()
 
     def get_paginator(self, name):
         def paginate(CommandId=None, Filters=(), Details=False):
             if name in self.fails:
                 raise RuntimeError("AccessDenied {{ x }}")
+            if name == "describe_instance_information":
+                status = "ConnectionLost" if set(Filters[0]["Values"]) & set(self.lost) else "Online"
+                return [{"InstanceInformationList": [{"InstanceId": host, "PingStatus": status} for host in Filters[0]["Values"]]}]
             status = {each["value"] for each in Filters if each["key"] == "Status"}
             found = [each for each in self.commands if CommandId in (None, each["CommandId"]) and (not status or each["Status"] in status)]
             if name == "list_commands":
@@ -397,20 +433,20 @@ class StartAndEnd(unittest.TestCase):
 
     def test_of_two_for_the_same_hosts_the_second_gives_way_to_the_first(self):
         real, nobody = script("Start")["rival"], lambda other: set()
-        rival = lambda mine, others, kind: real(mine, others, kind, {"i-1"}, nobody)
+        rival = lambda mine, others: real(mine, others, {"i-1"}, nobody)
         one, two = self.execution("a", 1, Cluster="prod"), self.execution("b", 2, Cluster="prod")
-        self.assertEqual(rival(two, [one], "Cluster"), "a")
-        self.assertIsNone(rival(one, [two], "Cluster"))
-        self.assertEqual(rival(self.execution("b", 1, Cluster="prod"), [one], "Cluster"), "a")
-        self.assertIsNone(rival(self.execution("b", 2, Cluster="other"), [one], "Cluster"))
+        self.assertEqual(rival(two, [one]), "a")
+        self.assertIsNone(rival(one, [two]))
+        self.assertEqual(rival(self.execution("b", 1, Cluster="prod"), [one]), "a")
+        self.assertIsNone(rival(self.execution("b", 2, Cluster="other"), [one]))
         blue, red = (self.execution(name, minute, TagKey="env", TagValue=name) for name, minute in (("blue", 1), ("red", 2)))
-        self.assertIsNone(rival(red, [blue], "TagKey"))
+        self.assertIsNone(rival(red, [blue]))
         # The same hosts by other names.
-        self.assertEqual(real(red, [blue], "TagKey", {"i-1", "i-2"}, lambda other: {"i-2", "i-3"}), "blue")
-        self.assertEqual(real(two, [blue], "Cluster", {"i-1", "i-2"}, lambda other: {"i-2"}), "blue")
-        self.assertIsNone(real(two, [blue], "Cluster", {"i-1"}, lambda other: {"i-2"}))
+        self.assertEqual(real(red, [blue], {"i-1", "i-2"}, lambda other: {"i-2", "i-3"}), "blue")
+        self.assertEqual(real(two, [blue], {"i-1", "i-2"}, lambda other: {"i-2"}), "blue")
+        self.assertIsNone(real(two, [blue], {"i-1"}, lambda other: {"i-2"}))
         # A host is in one cluster: nobody has to be asked.
-        self.assertIsNone(real(two, [self.execution("c", 1, Cluster="other")], "Cluster", {"i-1"}, lambda other: self.fail()))
+        self.assertIsNone(real(two, [self.execution("c", 1, Cluster="other")], {"i-1"}, lambda other: self.fail()))
 
     def test_a_restart_left_over_from_before_is_found_by_host(self):
         left_over = script("Start")["left_over"]
@@ -419,12 +455,31 @@ class StartAndEnd(unittest.TestCase):
                 ssm = Ssm([{"CommandId": "c", "Status": "InProgress", "InstanceIds": named, "Comment": "", "of": invocations}])
                 self.assertEqual(left_over(ssm, {"i-1": "a"}.keys()), found)
 
+    def test_a_restart_left_over_is_waited_for_but_not_on_a_host_that_is_out_of_reach(self):
+        let_end = script("Start")["let_end"]
+        for lost, raises in (((), True), (("i-1",), False)):
+            clock = Clock()
+            command = {"CommandId": "c", "Status": "InProgress", "InstanceIds": [], "Comment": "", "of": {"i-1": "InProgress"}}
+            ssm, until = Ssm([command]), clock.now() + 360
+            ssm.lost = lost
+            if raises:
+                with self.assertRaisesRegex(RuntimeError, "still under way on i-1: wait for the command c to end"):
+                    let_end(ssm, {"i-1", "i-2"}, until, clock.now, clock.sleep)
+            else:
+                let_end(ssm, {"i-1", "i-2"}, until, clock.now, clock.sleep)
+            self.assertGreaterEqual(clock.now(), until, "it was not waited for")
+            # Another host's is waited for all the same.
+            command["of"] = {"i-1": "InProgress", "i-2": "InProgress"}
+            with self.assertRaises(RuntimeError):
+                let_end(ssm, {"i-1", "i-2"}, until, clock.now, clock.sleep)
+
     def test_exactly_one_kind_of_target(self):
         target = script("Start")["target"]
-        event = {"Cluster": "", "TagKey": "", "TagValue": "", "InstanceIds": [], "Pause": "60"}
+        event = {"Cluster": "", "TagKey": "", "TagValue": "", "InstanceIds": [], "Pause": "60", "Wait": "1h"}
         self.assertEqual(target({**event, "Cluster": "prod"}), "Cluster")
         self.assertEqual(target({**event, "TagKey": "a", "TagValue": "b"}), "TagKey")
-        for wrong in ({}, {"TagKey": "a"}, {"TagValue": "b"}, {"Cluster": "prod", "InstanceIds": ["i-1"]}, {"Cluster": "prod", "Pause": "3601"}):
+        for wrong in ({}, {"TagKey": "a"}, {"TagValue": "b"}, {"Cluster": "prod", "InstanceIds": ["i-1"]}, {"Cluster": "prod", "Pause": "3601"},
+                      {"Cluster": "prod", "Wait": "61m"}, {"Cluster": "prod", "Wait": "9999h"}):
             with self.assertRaises(ValueError):
                 target({**event, **wrong})
 
