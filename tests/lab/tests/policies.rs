@@ -8,7 +8,9 @@ type Actions = BTreeSet<String>;
 /// Adapters of those who run the fleet commands; `documents` is the installer's.
 const OPERATOR: [&str; 4] = ["automation", "cluster", "halt", "run_command"];
 /// What IAM knows no resources for.
-const OF_NO_RESOURCE: [&str; 8] = [
+const OF_NO_RESOURCE: [&str; 9] = [
+    // It does, for metric alarms only.
+    "cloudwatch:DescribeAlarms",
     "ec2:DescribeInstances",
     "ecs:DiscoverPollEndpoint",
     "ssm:CancelCommand",
