@@ -104,6 +104,7 @@ pub enum Command {
     /// the agent is settled; restarts it after agreeing looks and its splay, inside the window, unless
     /// a hook or the pause file stands against it (see [watch] in the configuration). SIGHUP reads
     /// the configuration again. Does not end by itself.
+    #[command(after_help = EXIT_CODES)]
     Watch,
     /// Say what the service sees, since when, and what it did
     ///
