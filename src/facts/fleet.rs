@@ -103,7 +103,6 @@ pub struct CommandState {
     pub comment: String,
     pub ended: bool,
     pub targets: u32,
-    pub completed: u32,
     pub requested_at: Option<Timestamp>,
 }
 

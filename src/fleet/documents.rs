@@ -10,8 +10,8 @@ pub const CHECK: &str = "HostAgent-Check";
 pub const RESTART: &str = "HostAgent-Restart";
 pub const INSTALL: &str = "HostAgent-Install";
 pub const ROLLOUT: &str = "HostAgent-Rollout";
-/// The association that checks every host from time to time.
-pub const ASSOCIATION: &str = "HostAgent-Check";
+/// What the names of the associations begin with that check hosts from time to time.
+const ASSOCIATION: &str = "HostAgent-Check-";
 
 /// Whose a document is: one without it, or with another value, is somebody else's. It is neither changed nor removed.
 pub const OWNER_TAG: (&str, &str) = ("hostagent:managed-by", "hostagent");
@@ -60,6 +60,19 @@ pub fn hash(content: &str) -> String {
         _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// The name of the association for the hosts with a tag. The tag is in it for people, and its hash because State Manager
+/// takes few characters in a name.
+pub fn association(key: &str, value: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' };
+    let tag: String = format!("{key}-{value}").chars().map(plain).take(80).collect();
+    format!("{ASSOCIATION}{tag}-{}", &hash(&format!("{key}={value}"))[..8])
+}
+
+/// Whether an association of the check bears a name that [`association`] gave it.
+pub fn is_our_association(name: &str) -> bool {
+    name.starts_with(ASSOCIATION)
 }
 
 /// What has to be done about a document.

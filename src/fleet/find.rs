@@ -14,8 +14,8 @@ pub fn meet(one: &Targets, other: &Targets) -> bool {
     }
 }
 
-/// The last rollouts, at most so many, newest first; of those for some hosts where they are given. Of the last 50 on
-/// record: one call, and one for each that is looked at, because the list does not tell whom a rollout is for.
+/// The last rollouts, at most so many, newest first; of those for some hosts where they are given. Of the last 500 on
+/// record: a call for each 50, and one for each that is looked at, because the list does not tell whom a rollout is for.
 pub async fn last(cloud: &Cloud, targets: Option<&Targets>, most: usize) -> aws::Result<Vec<Execution>> {
     look(cloud, targets, most, |_| true).await
 }

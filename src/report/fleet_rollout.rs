@@ -150,8 +150,8 @@ pub struct DocumentsReport {
     pub region: String,
     pub dry_run: bool,
     pub documents: Vec<DocumentView>,
-    /// What was done about the association, in words.
-    pub association: Option<String>,
+    /// What was done about each association, in words.
+    pub associations: Vec<String>,
     #[serde(skip)]
     pub next: Vec<String>,
 }
@@ -177,7 +177,7 @@ impl Render for DocumentsReport {
         page.reasons(&self.verdict);
         page.heading("Documents");
         page.table(&[], self.documents.iter().map(|d| vec![cell(&d.name), cell(&d.done)]).collect());
-        if let Some(association) = &self.association {
+        for association in &self.associations {
             page.line(2, &clean(association));
         }
         for document in &self.documents {

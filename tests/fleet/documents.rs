@@ -79,17 +79,20 @@ fn a_document_that_somebody_else_made_is_left_alone() {
 }
 
 #[test]
-fn the_association_is_one_and_goes_away_with_the_documents() {
+fn an_association_is_one_for_each_tag_and_goes_away_with_the_documents() {
     let fleet = Fleet::of(1);
-    fleet.says(
-        0,
-        &["install", "--associate", "Cluster=prod"],
-        &["association HostAgent-Check created", "rate(1 hour)", "10% at once"],
-    );
+    let created = ["association HostAgent-Check-Cluster-prod-", " created", "rate(1 hour)", "10% at once"];
+    fleet.says(0, &["install", "--associate", "Cluster=prod"], &created);
     let again = ["install", "--associate", "Cluster=prod", "--schedule", "rate(2 hours)"];
-    fleet.says(0, &again, &["association HostAgent-Check brought up to date", "rate(2 hours)"]);
+    fleet.says(0, &again, &["association HostAgent-Check-Cluster-prod-", " brought up to date", "rate(2 hours)"]);
     assert_eq!(fleet.cloud.calls("CreateAssociation"), 1);
-    fleet.says(0, &["uninstall", "--dry-run"], &["nothing was removed", "would be removed"]);
-    fleet.says(0, &["uninstall"], &["4 documents were removed", "association HostAgent-Check removed"]);
+    // Another tag's is another one, and somebody's own is theirs.
+    fleet.says(0, &["install", "--associate", "Cluster=te st"], &["association HostAgent-Check-Cluster-te-st-"]);
+    let own = json!({"Name": "HostAgent-Check", "AssociationName": "own", "Targets": [{"Key": "tag:Cluster", "Values": ["a"]}]});
+    call(&fleet, "CreateAssociation", &own);
+    let both = ["association HostAgent-Check-Cluster-prod-", "association HostAgent-Check-Cluster-te-st-"];
+    fleet.says(0, &["uninstall", "--dry-run"], &[&both[..], &["nothing was removed", "would be removed"]].concat());
+    fleet.says(0, &["uninstall"], &[&both[..], &["4 documents were removed", " removed"]].concat());
+    assert_eq!(fleet.cloud.calls("DeleteAssociation"), 2);
     fleet.says(0, &["uninstall"], &["0 documents were removed", "there was no association"]);
 }

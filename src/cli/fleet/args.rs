@@ -89,7 +89,7 @@ pub enum FleetCommand {
     Report(ReportArgs),
     /// Put the SSM documents into this account and region, or bring them up to date
     Install(InstallArgs),
-    /// Remove the SSM documents and the association from this account and region
+    /// Remove the SSM documents and the associations from this account and region
     Uninstall(UninstallArgs),
 }
 
@@ -150,10 +150,10 @@ pub struct RolloutArgs {
     #[arg(long, value_name = "TIMES", default_value_t = 4, value_parser = clap::value_parser!(u8).range(2..=10))]
     pub growth: u8,
     /// Between two waves, at most 1h
-    #[arg(long, value_name = "TIME", value_parser = parse_pause, default_value = "60s")]
+    #[arg(long, value_name = "TIME", value_parser = parse_hour, default_value = "60s")]
     pub pause: Duration,
-    /// How long a host waits for its tasks that are between two states
-    #[arg(long, value_name = "TIME", value_parser = parse_wait, default_value = "5m")]
+    /// How long a host waits for its tasks that are between two states, at most 1h
+    #[arg(long, value_name = "TIME", value_parser = parse_hour, default_value = "5m")]
     pub wait: Duration,
     /// Change calendar that must be open before each wave; may be given several times
     #[arg(long = "calendar", value_name = "NAME")]
@@ -325,9 +325,9 @@ fn parse_execution(text: &str) -> Result<String, String> {
     Err("an execution ID has 36 characters, such as 4105a4fc-f944-11e6-9d32-0a1b2c3d4e5f".into())
 }
 
-fn parse_pause(text: &str) -> Result<Duration, String> {
-    let pause = parse_wait(text)?;
-    if pause <= Duration::from_secs(3_600) { Ok(pause) } else { Err("at most 1h".into()) }
+fn parse_hour(text: &str) -> Result<Duration, String> {
+    let time = parse_wait(text)?;
+    if time <= Duration::from_secs(3_600) { Ok(time) } else { Err("at most 1h".into()) }
 }
 
 #[cfg(test)]

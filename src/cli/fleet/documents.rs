@@ -8,7 +8,8 @@ use crate::{
     fleet::{
         Cloud,
         documents::{
-            ASSOCIATION, CHECK, Change, DOCUMENTS, Document, HASH_TAG, OWNER_TAG, VERSION_TAG, change, is_ours,
+            self, CHECK, Change, DOCUMENTS, Document, HASH_TAG, OWNER_TAG, VERSION_TAG, change, is_our_association,
+            is_ours,
         },
     },
     ports::aws::documents::Association,
@@ -41,10 +42,10 @@ pub async fn install(cli: &Cli, cloud: &Cloud, args: &InstallArgs) -> Result<u8>
         let done = if args.dry_run { would(&change) } else { carry_out(cloud, document, &change, &latest).await? };
         documents.push(view(document, done, change));
     }
-    let association = match &args.associate {
-        Some((key, value)) => Some(associate(cloud, args, key, value).await?),
-        None => None,
-    };
+    let mut associations = Vec::new();
+    if let Some((key, value)) = &args.associate {
+        associations.push(associate(cloud, args, key, value).await?);
+    }
     let changed = documents.iter().filter(|d| d.change.as_ref().is_some_and(Change::is_wanted)).count();
     let headline = match (changed, args.dry_run) {
         (0, _) => format!("the documents in {} are up to date", cloud.region),
@@ -57,7 +58,7 @@ pub async fn install(cli: &Cli, cloud: &Cloud, args: &InstallArgs) -> Result<u8>
         region: cloud.region.clone(),
         dry_run: args.dry_run,
         documents,
-        association,
+        associations,
         next,
     });
     Ok(exit::SETTLED)
@@ -89,7 +90,7 @@ fn refused(cloud: &Cloud, args: &InstallArgs, documents: Vec<DocumentView>) -> D
         region: cloud.region.clone(),
         dry_run: args.dry_run,
         documents,
-        association: None,
+        associations: Vec::new(),
         next: vec!["hostagent fleet install --adopt --dry-run".to_owned()],
     }
 }
@@ -131,8 +132,9 @@ async fn associate(cloud: &Cloud, args: &InstallArgs, key: &str, value: &str) ->
     if args.dry_run {
         return Ok(format!("the hosts with {targets} would be checked at {}", args.schedule));
     }
+    let name = documents::association(key, value);
     let wanted = Association {
-        name: ASSOCIATION,
+        name: &name,
         document: CHECK,
         targets: &targets,
         parameters: BTreeMap::from([("Strict".to_owned(), vec!["yes".to_owned()])]),
@@ -142,15 +144,22 @@ async fn associate(cloud: &Cloud, args: &InstallArgs, key: &str, value: &str) ->
     };
     let new = cloud.documents.associate(&wanted).await?;
     let done = if new { "created" } else { "brought up to date" };
-    Ok(format!("association {ASSOCIATION} {done}: hosts with {targets}, {}, {AT_ONCE} at once", args.schedule))
+    Ok(format!("association {name} {done}: hosts with {targets}, {}, {AT_ONCE} at once", args.schedule))
 }
 
 pub async fn uninstall(cli: &Cli, cloud: &Cloud, args: &UninstallArgs) -> Result<u8> {
-    let association = match args.dry_run {
-        true => format!("association {ASSOCIATION} would be removed, if it is there"),
-        false if cloud.documents.dissociate(ASSOCIATION).await? => format!("association {ASSOCIATION} removed"),
-        false => format!("there was no association {ASSOCIATION}"),
-    };
+    let mut associations = Vec::new();
+    for (name, id) in
+        cloud.documents.associations(CHECK).await?.into_iter().filter(|(name, _)| is_our_association(name))
+    {
+        if !args.dry_run {
+            cloud.documents.dissociate(&name, &id).await?;
+        }
+        associations.push(format!("association {name} {}", if args.dry_run { "would be removed" } else { "removed" }));
+    }
+    if associations.is_empty() {
+        associations.push("there was no association".into());
+    }
     let mut documents = Vec::new();
     // The runbook first: nothing is started that would miss the others.
     for document in DOCUMENTS.iter().rev() {
@@ -175,7 +184,7 @@ pub async fn uninstall(cli: &Cli, cloud: &Cloud, args: &UninstallArgs) -> Result
         region: cloud.region.clone(),
         dry_run: args.dry_run,
         documents,
-        association: Some(association),
+        associations,
         next: Vec::new(),
     });
     Ok(exit::SETTLED)

@@ -62,13 +62,20 @@ pub async fn stop(cli: &Cli, cloud: &Cloud, args: &StopArgs) -> Result<u8> {
     let cluster = &args.cluster.cluster;
     let by = signature(cloud).await;
     let was = read(cloud, cluster).await?;
+    let already = format!("cluster {cluster} was halted already");
     let (halt, headline) = match was {
         // Who halted first, and why, is what whoever comes later needs to know.
-        Some(halt) => (halt, format!("cluster {cluster} was halted already")),
+        Some(halt) => (halt, already),
         None => {
             let halt = Halt::new(&by, Timestamp::now(), &args.why, None);
-            cloud.brakes.put_parameter_once(&halt::parameter(cluster), &halt.value(), halt::DESCRIPTION).await?;
-            (halt, format!("cluster {cluster} is halted: a wave under way is verified, and no further one begins"))
+            match cloud.brakes.put_parameter_once(&halt::parameter(cluster), &halt.value(), halt::DESCRIPTION).await? {
+                true => (
+                    halt,
+                    format!("cluster {cluster} is halted: a wave under way is verified, and no further one begins"),
+                ),
+                // A host or the runbook was faster.
+                false => (read(cloud, cluster).await?.unwrap_or(halt), already),
+            }
         }
     };
     let verdict = Verdict { verdict: Word::Halted, exit_code: exit::SETTLED, headline, reasons: Vec::new() };

@@ -107,15 +107,23 @@ fn goes_on(id: &str) -> String {
 async fn watch(cli: &Cli, cloud: &Cloud, id: &str, every: Duration) -> Result<u8> {
     let bar = cli.bar();
     bar.at(0, None, &format!("rollout {id}; Ctrl-C ends the following, not the rollout"));
-    let mut failures = 0;
+    let interrupted = tokio::signal::ctrl_c();
+    tokio::pin!(interrupted);
+    let (mut failures, mut last) = (0, None);
     let execution = loop {
-        match cloud.automation.execution(id).await {
+        // A call may take minutes, and Ctrl-C is heard then, too.
+        let looked = tokio::select! {
+            looked = cloud.automation.execution(id) => looked,
+            _ = &mut interrupted => break last.with_context(|| goes_on(id))?,
+        };
+        match looked {
             Ok(execution) => {
                 failures = 0;
                 tell(&bar, &execution);
                 if execution.status.is_final() {
                     break execution;
                 }
+                last = Some(execution);
             }
             Err(AwsError { kind: ErrorKind::Throttled | ErrorKind::Unreachable, why, .. }) if failures < FAILURES => {
                 failures += 1;
@@ -126,10 +134,7 @@ async fn watch(cli: &Cli, cloud: &Cloud, id: &str, every: Duration) -> Result<u8
         }
         tokio::select! {
             () = tokio::time::sleep(every) => {}
-            _ = tokio::signal::ctrl_c() => {
-                let execution = cloud.automation.execution(id).await.with_context(|| goes_on(id))?;
-                break execution;
-            }
+            _ = &mut interrupted => break last.with_context(|| goes_on(id))?,
         }
     };
     drop(bar);

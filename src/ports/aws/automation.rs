@@ -12,8 +12,10 @@ use aws_sdk_ssm::{
 };
 use std::collections::{BTreeMap, HashMap};
 
-/// `DescribeAutomationExecutions` gives at most so many.
+/// `DescribeAutomationExecutions` gives at most so many at a time.
 const PAGE: i32 = 50;
+/// Executions that are looked through: each may take a call of its own.
+const MOST: usize = 500;
 
 #[derive(Debug, Clone)]
 pub struct Automation(Client);
@@ -47,7 +49,7 @@ impl Automation {
         answer.automation_execution.as_ref().and_then(whole).ok_or_else(|| incomplete(ACTION, "execution"))
     }
 
-    /// The last 50 executions of a runbook, newest first. They come without variables; parameters are left out, too.
+    /// The last 500 executions of a runbook, newest first. They come without variables; parameters are left out, too.
     pub async fn executions(&self, document: &str) -> Result<Vec<Execution>> {
         const ACTION: &str = "ssm:DescribeAutomationExecutions";
         let filter = AutomationExecutionFilter::builder()
@@ -55,10 +57,16 @@ impl Automation {
             .values(document)
             .build()
             .map_err(|error| incomplete(ACTION, &error.to_string()))?;
-        let answer = self.0.describe_automation_executions().filters(filter).max_results(PAGE).send().await;
-        let answer = answer.map_err(failed(ACTION, document))?;
-        let mut found: Vec<Execution> =
-            answer.automation_execution_metadata_list().iter().filter_map(|one| listed(one, document)).collect();
+        let mut pages =
+            self.0.describe_automation_executions().filters(filter).max_results(PAGE).into_paginator().send();
+        let mut found: Vec<Execution> = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(failed(ACTION, document))?;
+            found.extend(page.automation_execution_metadata_list().iter().filter_map(|one| listed(one, document)));
+            if found.len() >= MOST {
+                break;
+            }
+        }
         found.sort_by_key(|execution| std::cmp::Reverse(execution.began_at));
         Ok(found)
     }

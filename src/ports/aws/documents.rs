@@ -6,7 +6,7 @@ use aws_config::SdkConfig;
 use aws_sdk_ssm::{
     Client,
     types::{
-        AssociationComplianceSeverity, AssociationFilter, AssociationFilterKey, DocumentFormat, DocumentType,
+        self, AssociationComplianceSeverity, AssociationFilter, AssociationFilterKey, DocumentFormat, DocumentType,
         ResourceTypeForTagging, Tag, Target,
     },
 };
@@ -138,7 +138,8 @@ impl Documents {
     pub async fn associate(&self, wanted: &Association<'_>) -> Result<bool> {
         let targets = vec![target(wanted.targets)?];
         let severity = AssociationComplianceSeverity::Medium;
-        if let Some(id) = self.association(wanted.name).await? {
+        let known = self.associations(wanted.document).await?;
+        if let Some((_, id)) = known.into_iter().find(|(name, _)| name == wanted.name) {
             let request = self.0.update_association().association_id(id).association_name(wanted.name);
             let request =
                 request.name(wanted.document).document_version("$DEFAULT").schedule_expression(wanted.schedule);
@@ -157,21 +158,29 @@ impl Documents {
         Ok(true)
     }
 
-    /// Removes the association of a name; `false` when there was none.
-    pub async fn dissociate(&self, name: &str) -> Result<bool> {
-        let Some(id) = self.association(name).await? else { return Ok(false) };
-        self.0.delete_association().association_id(id).send().await.map_err(failed("ssm:DeleteAssociation", name))?;
-        Ok(true)
+    /// Removes an association; none there is fine.
+    pub async fn dissociate(&self, name: &str, id: &str) -> Result<()> {
+        match self.0.delete_association().association_id(id).send().await.map_err(failed("ssm:DeleteAssociation", name))
+        {
+            Ok(_) | Err(AwsError { kind: ErrorKind::Missing, .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
-    async fn association(&self, name: &str) -> Result<Option<String>> {
+    /// Name and ID of the associations of a document that have a name.
+    pub async fn associations(&self, document: &str) -> Result<Vec<(String, String)>> {
         const ACTION: &str = "ssm:ListAssociations";
-        let filter = AssociationFilter::builder().key(AssociationFilterKey::AssociationName).value(name).build();
+        let filter = AssociationFilter::builder().key(AssociationFilterKey::Name).value(document).build();
         let filter = filter.map_err(|error| incomplete(ACTION, &error.to_string()))?;
-        let answer = self.0.list_associations().association_filter_list(filter).send().await;
-        let answer = answer.map_err(failed(ACTION, name))?;
-        let found = answer.associations().iter().find(|one| one.association_name() == Some(name));
-        Ok(found.and_then(|one| one.association_id()).map(str::to_owned))
+        let mut pages = self.0.list_associations().association_filter_list(filter).into_paginator().send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(failed(ACTION, document))?;
+            let named =
+                |one: &types::Association| Some((one.association_name()?.to_owned(), one.association_id()?.to_owned()));
+            found.extend(page.associations().iter().filter_map(named));
+        }
+        Ok(found)
     }
 }
 

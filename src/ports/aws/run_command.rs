@@ -131,7 +131,6 @@ fn state(command: &Command) -> Option<CommandState> {
         comment: command.comment().unwrap_or_default().to_owned(),
         ended,
         targets: count(command.target_count()),
-        completed: count(command.completed_count()),
         requested_at: command.requested_date_time().and_then(time),
     })
 }
