@@ -2,6 +2,7 @@
 
 use super::support::{Fleet, id, said};
 use hostagent_lab::cloud::{Event, Fault, HostState, Online, RestartBehaviour};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::{collections::BTreeSet, fs, time::Duration};
 
@@ -87,6 +88,26 @@ fn who_follows_may_go_away_and_come_back() {
 }
 
 #[test]
+fn who_follows_is_heard_while_aws_does_not_answer() {
+    let fleet = Fleet::rolling(6);
+    let laptop = fleet.spawn(&ROLLOUT);
+    fleet.cloud.wait_for(PATIENCE, |event| matches!(event, Event::RestartBegan { .. })).unwrap();
+    // Longer than the rollout takes: who was not heard would see its end.
+    let slow = "GetAutomationExecution";
+    fleet.cloud.fault(Fault::Slow { action: slow.into(), delay: PATIENCE, times: 1 });
+    let (before, mut calls) = (fleet.cloud.calls(slow), 0);
+    let more = |event: &Event| {
+        calls += usize::from(matches!(event, Event::Api { action, .. } if action == slow));
+        calls > before
+    };
+    fleet.cloud.wait_for(PATIENCE, more).unwrap();
+    kill_process(Pid::from_child(&laptop), Signal::INT).unwrap();
+    let said = said(laptop.wait_with_output().unwrap());
+    assert_eq!(said.code, 10, "{said:?}");
+    assert!(said.out.contains("UNDER WAY"), "{said:?}");
+}
+
+#[test]
 fn of_two_rollouts_at_once_one_moves_the_hosts() {
     let fleet = Fleet::rolling(6);
     let first = fleet.spawn(&ROLLOUT);
@@ -159,6 +180,26 @@ fn rollouts_are_found_by_whom_they_are_for() {
     fleet.says(0, &["report", "--cluster", "prod", "--output", page.to_str().unwrap()], &[&first]);
     let words = ["no rollout for tag a=b on record", "hostagent fleet rollout --tag 'a=b'"];
     fleet.says(1, &["report", "--tag", "a=b", "--output", page.to_str().unwrap()], &words);
+}
+
+#[test]
+fn a_rollout_behind_many_others_is_found() {
+    const OTHER: &str = "HostAgent-Rollout-of-others";
+    let fleet = Fleet::rolling(1);
+    fleet.says(0, &ROLLOUT, &["MOVED"]);
+    let first = fleet.executions().remove(0);
+    // SSM lists the executions of all runbooks whose names begin like ours, a page at a time.
+    let ssm = |action: &str, input| fleet.cloud.client().ssm(action, &input).unwrap();
+    let steps = json!([{"name": "Rest", "action": "aws:sleep", "inputs": {"Duration": "PT1S"}, "isEnd": true}]);
+    let content = json!({"schemaVersion": "0.3", "mainSteps": steps}).to_string();
+    let made = json!({"Name": OTHER, "DocumentType": "Automation", "DocumentFormat": "JSON", "Content": content});
+    ssm("CreateDocument", made);
+    for _ in 0..51 {
+        ssm("StartAutomationExecution", json!({ "DocumentName": OTHER }));
+    }
+    assert!(!fleet.executions().contains(&first), "it is on the first page");
+    fleet.says(0, &["follow", "--cluster", "prod"], &[&first]);
+    fleet.says(0, &["status", "--cluster", "prod"], &["the last rollout ended: 1 moved"]);
 }
 
 #[test]
