@@ -16,7 +16,7 @@ pub const BACK_EVERY: Duration = Duration::from_millis(50);
 pub const LATE_EVERY: Duration = Duration::from_millis(500);
 /// Between two looks at a job under way.
 pub const JOB_EVERY: Duration = Duration::from_millis(250);
-/// After a call that failed there is little to wait for, in seconds.
+/// After a job that systemd says has failed there is little to wait for, in seconds.
 pub const BACK_AFTER_FAILURE_S: u64 = 5;
 /// Starts after the one that was asked for, when the agent does not come back.
 pub const STARTS_AGAIN: u32 = 2;

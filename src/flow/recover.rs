@@ -69,7 +69,7 @@ pub(super) async fn recover(run: &Run<'_>) -> Recovered {
         Recovery::ActedDown | Recovery::InProgress => {
             let text = say("the agent is down; starting it");
             let trouble = act::start_again(run.ports, run.settings, &saved.plan.method).await.err();
-            let result = finish::finish(run, saved, trouble.map(|e| e.to_string()), None, late).await;
+            let result = finish::finish(run, saved, trouble, None, late).await;
             Recovered::Ended(Box::new(RunResult { recovered: Some(text), ..result }))
         }
         Recovery::Unclear { why } => stuck(

@@ -10,7 +10,7 @@ use hostagent::{
     flow::Files,
     progress::{ClusterHalt, Event},
 };
-use std::{cell::RefCell, fs};
+use std::{cell::RefCell, fs, time::Duration};
 
 #[tokio::test]
 async fn a_host_is_moved_and_that_is_proved() {
@@ -82,6 +82,40 @@ async fn a_request_whose_answer_was_lost_is_verified() {
     let done = host.run().await;
     assert!(done.acted && done.exit_code == exit::SETTLED, "{:?} {:?}", done.decision, done.outcome);
     assert_eq!(host.history().restarts[0].outcome, RecordedOutcome::Verified);
+}
+
+/// It may well have been taken: a few seconds more, and nobody has to be halted.
+#[tokio::test]
+async fn a_request_whose_answer_was_lost_gets_the_time_of_any_other() {
+    let mut host = Host::movable();
+    host.settings.restart.deadline_s = 60;
+    {
+        let mut state = host.state();
+        state.requests.push_back(Request::Lost);
+        state.connects_after = Duration::from_secs(6);
+    }
+    let done = host.run().await;
+    assert_eq!(done.exit_code, exit::SETTLED, "{:#?}", (&done.alarms, &done.outcome));
+    assert_eq!((done.halt, host.state().put), (ClusterHalt::NotNeeded, 0));
+    assert!(done.alarms.is_empty(), "{:?}", done.alarms);
+}
+
+#[tokio::test]
+async fn a_job_that_failed_is_told_with_the_wait_that_was_made_after_it() {
+    let mut host = Host::movable();
+    host.settings.restart.deadline_s = 3_600;
+    {
+        let mut state = host.state();
+        state.requests.push_back(Request::Failed);
+        state.connects_after = Duration::from_secs(3_600);
+    }
+    let done = host.run().await;
+    assert_eq!(done.exit_code, exit::BROKEN);
+    let [up, failed] = done.alarms.as_slice() else { panic!("{:?}", done.alarms) };
+    assert!(up.contains("did not open its websockets") && up.ends_with("within 5 s"), "{up}");
+    assert!(failed.contains("the job of ecs.service ended as failed"), "{failed}");
+    let halt = host.state().parameters[crate::host::HALT].clone();
+    assert!(halt.contains("not back after 5 s: the job of ecs.service ended as failed"), "{halt}");
 }
 
 #[tokio::test]

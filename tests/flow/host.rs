@@ -20,6 +20,7 @@ use std::{
     os::unix::fs::symlink,
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
 };
 
 type Result<T> = std::result::Result<T, Missing>;
@@ -37,6 +38,8 @@ pub enum Request {
     Lost,
     /// The agent is stopped, and does not come back by itself.
     LeftDown,
+    /// The agent is moved, and systemd tells that the job failed.
+    Failed,
 }
 
 /// What there is now.
@@ -47,6 +50,9 @@ pub struct State {
     pub requests: VecDeque<Request>,
     /// Looks for which the agent has no connections yet.
     pub silent: u32,
+    /// How long after a request it has none.
+    pub connects_after: Duration,
+    connects_at: Option<Instant>,
     /// Requests to restart or start the agent that were taken.
     pub touched: u32,
     pub parameters: BTreeMap<String, String>,
@@ -113,6 +119,8 @@ impl Host {
             moved,
             requests: VecDeque::new(),
             silent: 0,
+            connects_after: Duration::ZERO,
+            connects_at: None,
             touched: 0,
             parameters: BTreeMap::new(),
             reads: VecDeque::new(),
@@ -188,6 +196,7 @@ impl Host {
         assert!(restart || request == Request::Taken, "a start is taken or not");
         state.touched += 1;
         state.seen = state.moved.clone();
+        state.connects_at = Some(Instant::now() + state.connects_after);
         match request {
             Request::Lost => Err(Undone::Unclear(missing())),
             Request::LeftDown => {
@@ -198,6 +207,7 @@ impl Host {
                 state.seen.agent.introspection = world::unknown("introspection");
                 Ok("done".into())
             }
+            Request::Failed => Ok("failed".into()),
             _ => Ok("done".into()),
         }
     }
@@ -299,6 +309,9 @@ impl SocketTable for Host {
         let mut state = self.state();
         if state.silent > 0 {
             state.silent -= 1;
+            return Ok(Vec::new());
+        }
+        if state.connects_at.is_some_and(|at| Instant::now() < at) {
             return Ok(Vec::new());
         }
         of(&state.seen.sockets)
