@@ -280,7 +280,11 @@ fn ended(next: &mut State, effects: &mut Effects, end: &RunEnd, moment: &Moment)
     next.same = 0;
     next.verdict = verdict(&end.decision);
     if end.acted {
-        (next.failures, next.not_before_ms) = (0, 0);
+        match next.phase.recovers() {
+            // Where it could not be written down that it is finished (a full disk), the next look finds it again.
+            true => next.back_off(moment.up_ms),
+            false => (next.failures, next.not_before_ms) = (0, 0),
+        }
         let verified = end.exit_code == exit::SETTLED;
         if let (true, Some(agent), Some(endpoints)) = (verified, &end.agent, next.phase.endpoints().cloned())
             // One that finishes an interrupted run does not know what for.
