@@ -340,6 +340,7 @@ fn workload(answer: ContainerInspectResponse) -> Workload {
         pid: pid(&state).unwrap_or(0),
         running: state.running.unwrap_or(false),
         exit_code: if state.status == Some(Status::EXITED) { state.exit_code } else { None },
+        restart_count: answer.restart_count,
         started_at: state.started_at.map(|t| t.to_string()).unwrap_or_default(),
     }
 }
@@ -371,6 +372,14 @@ mod tests {
         .unwrap();
         assert_eq!(agent.env.into_iter().collect::<Vec<_>>(), [("ECS_CLUSTER".to_owned(), "prod".to_owned())]);
         assert_eq!((agent.pid, agent.host_network), (Some(42), true));
+    }
+
+    #[test]
+    fn a_container_comes_with_how_often_its_restart_policy_started_it() {
+        let json = r#"{"Id":"a","Name":"/web","RestartCount":3,
+                "State":{"Status":"restarting","Running":true,"Pid":0,"ExitCode":1,"StartedAt":"2026-01-01T00:00:00Z"}}"#;
+        let seen = workload(serde_json::from_str(json).unwrap());
+        assert_eq!((seen.restart_count, seen.running, seen.pid, seen.exit_code), (Some(3), true, 0, None));
     }
 
     /// An engine that answers a ping, and everything else with this 404, or by hanging up.
