@@ -94,7 +94,7 @@ impl Method {
     pub fn unit(&self) -> Option<&str> {
         match self {
             Method::RestartUnit { unit } | Method::StartUnit { unit } => Some(unit),
-            Method::DockerRestart { .. } | Method::DockerStart { .. } => None,
+            Method::DockerRestart { .. } => None,
         }
     }
 }
@@ -213,7 +213,6 @@ pub fn recover(intent: &Intent, seen: &Seen, now: Timestamp) -> Recovery {
         Method::DockerRestart { container_id, stop_timeout_s } => {
             by_docker(intent, container_id, i64::from(*stop_timeout_s), container, rebooted, now)
         }
-        Method::DockerStart { container_id } => by_docker(intent, container_id, 0, container, rebooted, now),
     }
 }
 
