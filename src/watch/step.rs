@@ -209,8 +209,7 @@ fn agreed(
     let Answers { asked_ms, answered_ms, ttl_s, agent } = answers;
     if next.was_moved(found, agent) {
         if next.phase != Phase::Blocked {
-            let text = "the agent was restarted for these very endpoints, and is still not on them";
-            effects.note(Kind::Blocked, text);
+            effects.note(Kind::Blocked, words::TRIED);
             (next.phase, next.same) = (Phase::Blocked, 0);
         }
         return;
