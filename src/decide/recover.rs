@@ -153,7 +153,8 @@ pub enum Recovery {
     InProgress,
     /// The agent was restarted and is up: verify it.
     ActedUp,
-    /// The agent was touched and is down: start it, verify it.
+    /// The agent was touched and is down: start it, verify it. Long after that ([`Late::LongAgo`]) only if a repair was
+    /// asked for.
     ActedDown,
     /// It cannot be told. Touch nothing, raise the alarm.
     Unclear { why: String },

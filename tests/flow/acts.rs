@@ -193,6 +193,34 @@ async fn what_an_old_intent_left_is_finished_without_an_alarm() {
     }
 }
 
+/// By then somebody may have stopped it on purpose.
+#[tokio::test]
+async fn an_agent_found_down_long_after_is_started_only_if_that_is_asked_for() {
+    let mut host = interrupted().await;
+    rewrite(&Files(&host.settings).intent(), |saved| saved.intent.at = world::t0());
+    host.state().goes_down();
+    let done = host.run().await;
+    assert_eq!((done.acted, done.exit_code), (false, exit::BROKEN));
+    let Decision::Broken { reasons } = &done.decision else { panic!("{:?}", done.decision) };
+    assert!(reasons[0].text.starts_with("the agent is down"), "{reasons:?}");
+    assert!(reasons[0].remedy.contains("hostagent restart --repair"), "{reasons:?}");
+    assert!(host.intent().is_some() && host.state().touched == 1);
+    host.repair = true;
+    let done = host.run().await;
+    assert_eq!(done.exit_code, exit::SETTLED, "{:#?}", (&done.alarms, &done.outcome));
+    assert!(host.intent().is_none() && host.state().touched == 2);
+}
+
+/// Soon after, nobody else can have stopped it.
+#[tokio::test]
+async fn an_agent_found_down_soon_after_is_started() {
+    let host = interrupted().await;
+    host.state().goes_down();
+    let done = host.run().await;
+    assert_eq!(done.exit_code, exit::SETTLED, "{:#?}", (&done.alarms, &done.outcome));
+    assert_eq!(host.state().touched, 2);
+}
+
 #[tokio::test]
 async fn an_agent_that_was_just_booted_gets_its_time_to_connect() {
     let host = interrupted().await;

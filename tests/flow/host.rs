@@ -69,6 +69,8 @@ pub struct State {
 pub struct Host {
     pub state: Arc<Mutex<State>>,
     pub settings: Settings,
+    /// Whether a repair is asked for.
+    pub repair: bool,
     _dir: Arc<tempfile::TempDir>,
     _credentials: Arc<TcpListener>,
 }
@@ -79,6 +81,17 @@ pub fn refused() -> AwsTrouble {
 
 pub fn throttled() -> AwsTrouble {
     AwsTrouble::NoAnswer(Missing::new("ssm", "ThrottlingException: Rate exceeded", ""))
+}
+
+impl State {
+    /// The agent is stopped, whoever does that.
+    pub fn goes_down(&mut self) {
+        let unit = &mut world::units(&mut self.seen)[0];
+        (unit.active_state, unit.sub_state) = ("inactive".into(), "dead".into());
+        let container = world::agent_container(&mut self.seen);
+        (container.state, container.pid) = (ContainerState::Exited { code: 143 }, None);
+        self.seen.agent.introspection = world::unknown("introspection");
+    }
 }
 
 impl Host {
@@ -129,7 +142,8 @@ impl Host {
             read: 0,
             put: 0,
         };
-        Self { state: Arc::new(Mutex::new(state)), settings, _dir: Arc::new(dir), _credentials: Arc::new(credentials) }
+        let state = Arc::new(Mutex::new(state));
+        Self { state, settings, repair: false, _dir: Arc::new(dir), _credentials: Arc::new(credentials) }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -162,7 +176,7 @@ impl Host {
             run_id: "run-1".into(),
             dir: self.settings.paths.runtime_dir.clone(),
             told: Some(&told),
-            allow_repair: false,
+            allow_repair: self.repair,
             recover_only: false,
             own,
             dry_run: false,
@@ -200,11 +214,7 @@ impl Host {
         match request {
             Request::Lost => Err(Undone::Unclear(missing())),
             Request::LeftDown => {
-                let unit = &mut world::units(&mut state.seen)[0];
-                (unit.active_state, unit.sub_state) = ("inactive".into(), "dead".into());
-                let container = world::agent_container(&mut state.seen);
-                (container.state, container.pid) = (ContainerState::Exited { code: 143 }, None);
-                state.seen.agent.introspection = world::unknown("introspection");
+                state.goes_down();
                 Ok("done".into())
             }
             Request::Failed => Ok("failed".into()),
