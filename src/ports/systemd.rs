@@ -385,8 +385,10 @@ impl Init for SystemBus {
         bounded(&format!("reset-failed of {unit}"), READ_DEADLINE, manager.reset_failed_unit(unit)).await
     }
 
-    async fn start_transient(&self, unit: &TransientUnit) -> Result<()> {
-        let version = bounded("version of systemd", READ_DEADLINE, self.manager().await?.version()).await?;
+    async fn start_transient(&self, unit: &TransientUnit) -> Acted<()> {
+        let manager = self.manager().await.map_err(Undone::NotTaken)?;
+        let version = bounded("version of systemd", READ_DEADLINE, manager.version()).await;
+        let version = version.map_err(Undone::NotTaken)?;
         // One that words it in another way is newer than all that are known.
         let properties = properties(unit, major(&version).unwrap_or(u32::MAX));
         let result = self
@@ -398,8 +400,10 @@ impl Init for SystemBus {
         if result == "done" {
             return Ok(());
         }
+        // The command itself was not run.
         let why = format!("its job ended as {result}");
-        Err(Missing::new(format!("start of {}", unit.name), why, format!("journalctl -u {}", unit.name)))
+        let look = format!("journalctl -u {}", unit.name);
+        Err(Undone::NotTaken(Missing::new(format!("start of {}", unit.name), why, look)))
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{
     world,
 };
 use hostagent::{
+    act::handoff::{HandoffError, Job, hand_off},
     decide::{Decision, RecordedOutcome, Step, exit, recover::Phase},
     facts::Fact,
     flow::Files,
@@ -259,4 +260,21 @@ async fn the_intent_of_another_instance_is_dropped() {
     assert!(host.intent().is_none());
     // This one's agent is on the endpoints, and nothing was done to it.
     assert_eq!((done.decision, host.state().touched), (Decision::Settled, 1));
+}
+
+#[tokio::test]
+async fn a_worker_whose_start_was_not_answered_is_followed() {
+    // Nobody else may ask the system's manager for a unit.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let host = Host::movable();
+    let (ports, program) = (host.ports(), std::path::Path::new("/bin/false"));
+    host.state().requests.extend([Request::NotTaken, Request::Lost]);
+    let begun = async || hand_off(&ports, &host.settings, program, Job::default(), true).await;
+    assert!(matches!(begun().await, Err(HandoffError::Unit(_))), "turned down");
+    let handoff = begun().await.unwrap();
+    // The manager knows no such unit: it was not begun after all.
+    let followed = handoff.follow(&ports, &host.settings, |_| {}).await;
+    assert!(matches!(followed, Err(HandoffError::Died { .. })));
 }

@@ -150,7 +150,7 @@ impl Host {
         self.state.lock().unwrap()
     }
 
-    fn ports(&self) -> Ports {
+    pub fn ports(&self) -> Ports {
         let this = || Arc::new(self.clone());
         Ports {
             engine: this(),
@@ -274,8 +274,13 @@ impl Init for Host {
         Ok(())
     }
 
-    async fn start_transient(&self, _: &TransientUnit) -> Result<()> {
-        Ok(())
+    async fn start_transient(&self, _: &TransientUnit) -> Acted<()> {
+        let missing = || Missing::new("start of the worker", "no answer within 120 s", "");
+        match self.state().requests.pop_front() {
+            Some(Request::Lost) => Err(Undone::Unclear(missing())),
+            Some(Request::NotTaken) => Err(Undone::NotTaken(missing())),
+            _ => Ok(()),
+        }
     }
 }
 
