@@ -288,7 +288,7 @@ impl Sides<'_> {
             match fates {
                 [Fate::Untouched, Fate::Untouched] => same += 1,
                 [Fate::Touched, _] | [_, Fate::Touched] => touched.push(name),
-                // What has ended once does not run again by itself.
+                // What has ended once does not run again as it was.
                 [Fate::Ended(_), Fate::Untouched] => touched.push(name),
                 [_, Fate::Ended(why)] => ended.push(format!("{name}, {why}")),
             }
@@ -409,19 +409,24 @@ enum Fate {
 const KILLED: [i64; 5] = [129, 130, 131, 137, 143];
 
 /// A container that did what it had to do, or failed at it, was not touched; and the agent stops containers of tasks that
-/// are to end, whoever restarts it. Whatever started anew is another run of it.
+/// are to end, whoever restarts it. Whatever started anew is another run of it, which is nobody's doing only where Docker
+/// counts it as one of the container's own restart policy: that count begins anew at a start by anybody else, and
+/// no policy starts what somebody stopped or killed through Docker.
 fn fate(before: &Workload, now: Option<&Workload>, stopped: Option<&Task>) -> Fate {
     let by_its_task = stopped.map(|task| {
         let id = task.arn.rsplit('/').next().unwrap_or(&task.arn);
         Fate::Ended(format!("with its task {id}, which the agent stopped"))
     });
     let Some(now) = now else { return by_its_task.unwrap_or(Fate::Touched) };
-    if now.started_at != before.started_at {
-        return Fate::Touched;
-    }
+    let same_start = now.started_at == before.started_at;
+    let by_policy = before.restart_count.zip(now.restart_count).filter(|(was, is)| is > was);
     match now.exit_code {
-        _ if now.running && now.pid == before.pid => Fate::Untouched,
-        _ if now.running => Fate::Touched,
+        _ if now.running && same_start && now.pid == before.pid => Fate::Untouched,
+        // While it waits for its next start Docker calls it running, without a process.
+        _ if now.running => by_policy.map_or(Fate::Touched, |(was, is)| {
+            Fate::Ended(format!("and was started again by its own restart policy (restart count {was}, now {is})"))
+        }),
+        _ if !same_start && by_policy.is_none() => Fate::Touched,
         Some(code) if !KILLED.contains(&code) => Fate::Ended(format!("exit code {code}")),
         _ => by_its_task.unwrap_or(Fate::Touched),
     }

@@ -10,7 +10,7 @@ use hostagent::{
     watch::{
         Policy, schedule,
         splay::splay,
-        state::{Doing, Input, Kind, Lead, Moment, Note, State},
+        state::{Doing, Input, Kind, Lead, Moment, Note, RunEnd, State},
         step,
     },
 };
@@ -45,12 +45,25 @@ struct Simulated {
     notes: Vec<Note>,
     /// When it asked for a restart.
     begun: Vec<u64>,
+    /// How often the intent of an interrupted run is still found, and when that was taken up.
+    interrupted: u32,
+    taken_up: Vec<u64>,
 }
 
 impl Simulated {
     fn new(policy: Policy) -> Self {
         let state = State { instance_id: Some(ID.into()), ..State::default() };
-        Self { state, policy, up_ms: HOUR_MS, looks: vec![], ticks: 0, notes: vec![], begun: vec![] }
+        Self {
+            state,
+            policy,
+            up_ms: HOUR_MS,
+            looks: vec![],
+            ticks: 0,
+            notes: vec![],
+            begun: vec![],
+            interrupted: 0,
+            taken_up: vec![],
+        }
     }
 
     /// Lives through so many hours; `finds` tells what a look finds, by how long it has lived, in milliseconds.
@@ -71,6 +84,14 @@ impl Simulated {
                 self.ticks += 1;
                 self.feed(Input::Tick);
                 continue;
+            }
+            if self.interrupted > 0 {
+                let before = self.taken_up.len();
+                self.feed(Input::Interrupted { run: "r".into() });
+                if self.taken_up.len() > before {
+                    next_look = self.up_ms + 500;
+                    continue;
+                }
             }
             self.looks.push(self.up_ms);
             let decision = finds(self.up_ms - began);
@@ -103,7 +124,15 @@ impl Simulated {
         match effects.doing {
             Some(Doing::AskHooks) => self.feed(Input::Hooks(None)),
             Some(Doing::Restart) => self.begun.push(self.up_ms),
-            Some(Doing::Look | Doing::TakeUp | Doing::StartRollout | Doing::AskAfterRollout) | None => {}
+            Some(Doing::TakeUp) => {
+                self.taken_up.push(self.up_ms);
+                self.interrupted -= 1;
+                // The hold of the connections, and the looks before and after it.
+                self.up_ms += 12_000;
+                let (decision, words) = (restart(), "the agent was moved, and that is proved".to_owned());
+                self.feed(Input::RunEnded(RunEnd { acted: true, exit_code: 0, decision, agent: None, words }));
+            }
+            Some(Doing::Look | Doing::StartRollout | Doing::AskAfterRollout) | None => {}
         }
     }
 
@@ -134,6 +163,33 @@ fn a_day_of_waiting_asks_each_name_once_a_ttl_at_most() {
     assert!(shortest >= u64::from(TTL_S) && longest <= 68, "{shortest} {longest}");
     assert!((1_270..=1_441).contains(&service.looks.len()), "{}", service.looks.len());
     assert_eq!((service.ticks, service.notes.len()), (0, 1), "{:?}", service.notes);
+}
+
+/// With a full disk nobody can write down that an interrupted run is finished: it is found as often as it is looked for.
+#[test]
+fn a_run_whose_end_cannot_be_written_down_is_not_finished_over_and_over() {
+    let mut service = Simulated::new(Policy::default());
+    service.interrupted = u32::MAX;
+    service.lives(24, |_| Decision::Settled);
+    let times = service.taken_up.len();
+    assert!((20..=35).contains(&times), "{times}");
+    assert!(service.taken_up[1] - service.taken_up[0] < 60_000, "once more at once: the agent may be down");
+    assert!(service.notes.len() <= 4 * times, "{:?}", service.notes);
+    let apart = service.taken_up.windows(2).map(|pair| pair[1] - pair[0]).max();
+    assert!(apart.is_some_and(|apart| apart < 2 * HOUR_MS), "nor is it given up: {apart:?}");
+}
+
+#[test]
+fn a_run_that_was_finished_holds_up_no_other() {
+    let moved_at = |interrupted| {
+        let mut service = Simulated::new(Policy { splay_max: std::time::Duration::ZERO, ..Policy::default() });
+        service.interrupted = interrupted;
+        service.lives(1, |_| restart());
+        assert_eq!((service.begun.len(), service.taken_up.len()), (1, interrupted as usize));
+        service.begun[0]
+    };
+    let later_ms = moved_at(1) - moved_at(0);
+    assert!(later_ms <= 30_000, "{later_ms}");
 }
 
 #[test]

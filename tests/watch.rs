@@ -193,6 +193,16 @@ fn an_agent_that_somebody_else_restarted_is_moved_again() {
 }
 
 #[test]
+fn what_the_service_has_tried_is_left_to_a_person_and_said_once() {
+    let mut host = Host::new(Policy::default());
+    host.state.tried = vec![set(0)];
+    let said = sees(&mut host, restart(0), Lead::Endpoints(set(0)), 60);
+    let [(Kind::Blocked, text)] = said.as_slice() else { panic!("{said:?}") };
+    assert!(text.starts_with("the service restarted the agent") && text.contains("hostagent restart"), "{text}");
+    assert_eq!(kinds(&sees(&mut host, restart(0), Lead::Endpoints(set(0)), 60)), []);
+}
+
+#[test]
 fn another_instance_from_the_same_image_starts_afresh() {
     let mut host = Host::new(Policy::default());
     host.state.tried = vec![set(0)];

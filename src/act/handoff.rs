@@ -6,7 +6,7 @@ use crate::{
     config::Settings,
     facts::{Missing, Systemd},
     flow::bounds::longest_run_s,
-    ports::{Ports, TransientUnit, store},
+    ports::{Ports, TransientUnit, Undone, store},
     progress::{Progress, RunResult},
 };
 use serde::{Deserialize, Serialize};
@@ -130,7 +130,12 @@ pub async fn hand_off(
                 success_codes: crate::decide::exit::ANSWERS.iter().map(|code| i32::from(*code)).collect(),
                 runtime_max_s: longest_run_s(settings),
             };
-            ports.init.start_transient(&unit).await.map_err(HandoffError::Unit)?;
+            match ports.init.start_transient(&unit).await {
+                Ok(()) => {}
+                // It may well run: whoever follows it finds out.
+                Err(Undone::Unclear(missing)) => tracing::warn!("following a worker that may not run: {missing}"),
+                Err(Undone::NotTaken(missing)) => return Err(HandoffError::Unit(missing)),
+            }
         }
         None => handoff.spawn()?,
     }

@@ -49,7 +49,6 @@ pub async fn execute(ports: &Ports, permit: Permit) -> Result<(), ActError> {
         Method::DockerRestart { container_id, stop_timeout_s } => {
             Ok(ports.engine.restart(container_id, *stop_timeout_s).await?)
         }
-        Method::DockerStart { container_id } => Ok(ports.engine.start(container_id).await?),
     }
 }
 
@@ -61,7 +60,7 @@ pub async fn start_again(ports: &Ports, settings: &Settings, method: &Method) ->
             let _ = ports.init.reset_failed(unit).await;
             job(unit, ports.init.start_unit(unit).await)
         }
-        Method::DockerRestart { container_id, .. } | Method::DockerStart { container_id } => {
+        Method::DockerRestart { container_id, .. } => {
             // By the name, should somebody have made it anew meanwhile.
             let id = match ports.engine.agent(&settings.agent.container).await {
                 Ok(Some(container)) => container.id,
@@ -78,7 +77,7 @@ pub fn what_to_type(method: &Method) -> String {
         Method::RestartUnit { unit } | Method::StartUnit { unit } => {
             format!("Look: journalctl -u {unit} -n 50; then: systemctl reset-failed {unit}; systemctl start {unit}")
         }
-        Method::DockerRestart { container_id, .. } | Method::DockerStart { container_id } => {
+        Method::DockerRestart { container_id, .. } => {
             let short = container_id.get(..12).unwrap_or(container_id);
             format!("Look: docker logs --tail 50 {short}; then: docker start {short}")
         }

@@ -28,7 +28,7 @@ use std::{
     sync::OnceLock,
 };
 use steps::Steps;
-use tokio::runtime::{self, Runtime};
+use tokio::runtime;
 
 /// What every command needs.
 pub struct Context {
@@ -61,21 +61,21 @@ fn run(Cli { global, command }: Cli) -> Result<u8> {
     match &command {
         Command::Check(args) => {
             let context = Context::new(&global, "check")?;
-            Ok(runtime()?.block_on(check::check(&context, args)))
+            Ok(block_on(check::check(&context, args))?)
         }
         Command::Plan(args) => {
             let context = Context::new(&global, "plan")?;
-            Ok(runtime()?.block_on(check::plan(&context, args)))
+            Ok(block_on(check::plan(&context, args))?)
         }
         Command::Restart(args) => {
             let context = Context::new(&global, "restart")?;
-            runtime()?.block_on(restart::restart(&context, args))
+            block_on(restart::restart(&context, args))?
         }
         Command::Watch => watch::become_the_service(&global.common),
         Command::Status => status::status(&Context::new(&global, "status")?),
         Command::Fleet(args) => {
             let context = Context::new(&global, "fleet")?;
-            runtime()?.block_on(fleet::fleet(&context, args))
+            block_on(fleet::fleet(&context, args))?
         }
         Command::Config(ConfigCommand::Show) => {
             let context = Context::new(&global, "config")?;
@@ -85,17 +85,22 @@ fn run(Cli { global, command }: Cli) -> Result<u8> {
         // These two have their settings from whoever started them, and what they do belongs in the journal.
         Command::Worker(args) => {
             logging::init(global.common.verbose.max(1), Target::Auto)?;
-            runtime()?.block_on(worker::worker(args))
+            block_on(worker::worker(args))?
         }
         Command::Errand => {
             logging::init(global.common.verbose.max(1), Target::Auto)?;
-            runtime()?.block_on(errand::errand())
+            block_on(errand::errand())?
         }
     }
 }
 
-fn runtime() -> io::Result<Runtime> {
-    runtime::Builder::new_current_thread().enable_all().build()
+/// Does what takes waiting. Whatever hangs on a disk by then has been waited for as long as it may be: its thread is left
+/// to the end of the process, and not waited for any more.
+fn block_on<T>(work: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(done)
 }
 
 impl Context {
@@ -140,5 +145,30 @@ impl Context {
             self.closed
                 .get_or_init(|| tracing::warn!("standard output was closed; the result is only in the exit code"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        sync::mpsc,
+        time::{Duration, Instant},
+    };
+
+    #[test]
+    fn what_hangs_on_a_disk_does_not_hold_up_the_end() {
+        let (release, hangs) = mpsc::channel::<()>();
+        let began = Instant::now();
+        let done = block_on(async {
+            let (began, begun) = tokio::sync::oneshot::channel();
+            drop(tokio::task::spawn_blocking(move || {
+                let _ = began.send(());
+                let _ = hangs.recv_timeout(Duration::from_secs(60));
+            }));
+            begun.await.is_ok()
+        });
+        assert!(done.unwrap() && began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+        drop(release);
     }
 }

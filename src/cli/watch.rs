@@ -3,7 +3,7 @@
 //! Two programs have a part in it. `hostagent` becomes `hostagent-watch`, which lies beside it and is small because it
 //! stays; and that one has `hostagent` do what takes more than waiting.
 
-use super::{args::Common, runtime};
+use super::{args::Common, block_on};
 use crate::{
     config::{self, ConfigError},
     decide::exit,
@@ -69,7 +69,7 @@ fn serve(common: &Common) -> Result<u8> {
         Err(error) => return Ok(refused(&error)),
     };
     let program = beside(HOSTAGENT)?;
-    match runtime()?.block_on(driver::watch(source, settings, program, verbosity)) {
+    match block_on(driver::watch(source, settings, program, verbosity))? {
         Ok(()) => Ok(exit::SETTLED),
         Err(error @ WatchError::Running) => {
             tracing::error!("{error}");

@@ -53,8 +53,6 @@ pub enum Method {
     StartUnit { unit: String },
     /// Docker restart of a container that no unit owns.
     DockerRestart { container_id: String, stop_timeout_s: u32 },
-    /// Docker start of a stopped container that no unit owns.
-    DockerStart { container_id: String },
 }
 
 impl Method {

@@ -94,7 +94,7 @@ impl Method {
     pub fn unit(&self) -> Option<&str> {
         match self {
             Method::RestartUnit { unit } | Method::StartUnit { unit } => Some(unit),
-            Method::DockerRestart { .. } | Method::DockerStart { .. } => None,
+            Method::DockerRestart { .. } => None,
         }
     }
 }
@@ -153,7 +153,8 @@ pub enum Recovery {
     InProgress,
     /// The agent was restarted and is up: verify it.
     ActedUp,
-    /// The agent was touched and is down: start it, verify it.
+    /// The agent was touched and is down: start it, verify it. Long after that ([`Late::LongAgo`]) only if a repair was
+    /// asked for.
     ActedDown,
     /// It cannot be told. Touch nothing, raise the alarm.
     Unclear { why: String },
@@ -213,7 +214,6 @@ pub fn recover(intent: &Intent, seen: &Seen, now: Timestamp) -> Recovery {
         Method::DockerRestart { container_id, stop_timeout_s } => {
             by_docker(intent, container_id, i64::from(*stop_timeout_s), container, rebooted, now)
         }
-        Method::DockerStart { container_id } => by_docker(intent, container_id, 0, container, rebooted, now),
     }
 }
 

@@ -78,4 +78,8 @@ pub struct Workload {
     /// The exit code of one that has exited; `None` for any other, and in the words of an older version.
     #[serde(default)]
     pub exit_code: Option<i64>,
+    /// How often its own restart policy has started it again since somebody last started it; `None` in the words of an
+    /// older version.
+    #[serde(default)]
+    pub restart_count: Option<i64>,
 }

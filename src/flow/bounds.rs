@@ -3,6 +3,7 @@
 use crate::{
     config::Settings,
     decide::{self, Policy},
+    ports::docker,
 };
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub const BACK_EVERY: Duration = Duration::from_millis(50);
 pub const LATE_EVERY: Duration = Duration::from_millis(500);
 /// Between two looks at a job under way.
 pub const JOB_EVERY: Duration = Duration::from_millis(250);
-/// After a call that failed there is little to wait for, in seconds.
+/// After a job that systemd says has failed there is little to wait for, in seconds.
 pub const BACK_AFTER_FAILURE_S: u64 = 5;
 /// Starts after the one that was asked for, when the agent does not come back.
 pub const STARTS_AGAIN: u32 = 2;
@@ -39,10 +40,12 @@ pub fn longest_confirmation_s(settings: &Settings) -> u64 {
 /// The longest a run may take, in seconds: the sum of its bounded waits.
 pub fn longest_run_s(settings: &Settings) -> u64 {
     let restart = &settings.restart;
-    let asks = u64::from(1 + STARTS_AGAIN);
+    let again = u64::from(STARTS_AGAIN);
     // An interrupted run may be waited for first.
     let taking_up = restart.deadline_s;
-    let acting = asks * (restart.job_s() + restart.deadline_s);
+    // The Docker Engine stops a container for as long as it is told to, and answers that much later.
+    let first = restart.job_s().max(docker::longest_restart_s(restart.docker_stop_timeout_s));
+    let acting = first + again * restart.job_s() + (1 + again) * restart.deadline_s;
     taking_up
         + longest_confirmation_s(settings)
         + restart.task_wait_s
@@ -50,4 +53,21 @@ pub fn longest_run_s(settings: &Settings) -> u64 {
         + restart.hold_s
         + HALT_AFTER.as_secs()
         + REST_S
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker that systemd ends in the middle of it would leave the agent as it is.
+    #[test]
+    fn a_run_may_last_as_long_as_the_engine_may_stop_the_agent() {
+        let longest = |stop_s| {
+            let mut settings = Settings::default();
+            settings.restart.docker_stop_timeout_s = stop_s;
+            longest_run_s(&settings)
+        };
+        assert_eq!(longest(1), longest(90), "a job of systemd may take as long");
+        assert_eq!(longest(600) - longest(90), 510);
+    }
 }

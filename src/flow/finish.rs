@@ -7,7 +7,7 @@ use super::{
     history,
 };
 use crate::{
-    act::{self, outage::Sampler},
+    act::{self, ActError, outage::Sampler},
     assess::{self, Assessment, Need},
     catalog::Service,
     decide::{AgentRun, Decision, Method, RecordedOutcome, RestartRecord, exit, recover::Late},
@@ -21,11 +21,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// From "the restart was asked for" to the proof: waits for the agent, starts it again if it stays away, verifies,
-/// completes the record. Also the second half of a recovery, then without a sampler, and `late` where it is.
+/// completes the record. Also the second half of a recovery, then without a sampler, and `late` where it is. `trouble` is
+/// what the request itself came to, where that was no success.
 pub(super) async fn finish(
     run: &Run<'_>,
     saved: SavedIntent,
-    trouble: Option<String>,
+    trouble: Option<ActError>,
     sampler: Option<Sampler>,
     late: Option<Late>,
 ) -> RunResult {
@@ -34,8 +35,15 @@ pub(super) async fn finish(
     let halts = late.is_none() && !saved.record.repair;
     let began = Instant::now();
     let mut alarms: Vec<String> = Vec::new();
-    let mut back = wait_until_back(run, &saved, trouble.is_some(), late).await;
-    let mut why = trouble.unwrap_or_else(|| format!("it is not back after {} s", plan.deadline_s));
+    if let Some(error) = &trouble {
+        tracing::warn!(run = %run.run_id, %error, "the request to touch the agent did not succeed, or that is not known");
+    }
+    let mut wait_s = first_wait_s(trouble.as_ref(), plan.deadline_s);
+    let mut back = wait_until_back(run, &saved, wait_s, late).await;
+    let mut why = format!("it is not back after {wait_s} s");
+    if let Some(error) = &trouble {
+        why = format!("{why}: {error}");
+    }
     // Before it is mended, which takes time in which others would act.
     let mut halt = Halts::NotNeeded;
     if back != Back::Connected && halts {
@@ -49,15 +57,19 @@ pub(super) async fn finish(
         if let Err(error) = act::start_again(run.ports, run.settings, &plan.method).await {
             alarms.push(error.to_string());
         }
-        back = wait_until_back(run, &saved, false, late).await;
-        why = format!("it is still not back after {} s", plan.deadline_s);
+        wait_s = plan.deadline_s;
+        back = wait_until_back(run, &saved, wait_s, late).await;
+        why = format!("it is still not back after {wait_s} s");
+    }
+    if let Some(error) = trouble.filter(|_| back != Back::Connected) {
+        alarms.insert(0, error.to_string());
     }
     match back {
         Back::Connected => run.tell(Event::Back { after_s: began.elapsed().as_secs_f64() }),
-        Back::UpOnly => alarms.push(format!(
-            "the agent is up and did not open its websockets to endpoint addresses within {} s",
-            plan.deadline_s
-        )),
+        Back::UpOnly => alarms.insert(
+            0,
+            format!("the agent is up and did not open its websockets to endpoint addresses within {wait_s} s"),
+        ),
         Back::Down => alarms.insert(
             0,
             format!(
@@ -185,10 +197,19 @@ enum Back {
     Down,
 }
 
-/// Waits for the agent, at most the plan's deadline. After a failed attempt there is little to wait for.
-async fn wait_until_back(run: &Run<'_>, saved: &SavedIntent, failed: bool, late: Option<Late>) -> Back {
-    let plan = &saved.plan;
-    let bound = Duration::from_secs(if failed { BACK_AFTER_FAILURE_S.min(plan.deadline_s) } else { plan.deadline_s });
+/// How long the agent is waited for at first, in seconds. Once systemd says that the job failed, there is little to wait
+/// for. A request whose answer is lost may well have been taken: it gets the time of any other, or the cluster would be
+/// halted for a move that succeeds.
+fn first_wait_s(trouble: Option<&ActError>, deadline_s: u64) -> u64 {
+    match trouble {
+        Some(ActError::Job { .. }) => BACK_AFTER_FAILURE_S.min(deadline_s),
+        _ => deadline_s,
+    }
+}
+
+/// Waits for the agent, so many seconds at most.
+async fn wait_until_back(run: &Run<'_>, saved: &SavedIntent, wait_s: u64, late: Option<Late>) -> Back {
+    let bound = Duration::from_secs(wait_s);
     let began = Instant::now();
     loop {
         let now = how_far(run, saved, late).await;

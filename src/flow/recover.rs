@@ -5,7 +5,7 @@ use crate::{
     act,
     decide::{
         Decision, Reason, RecordedOutcome,
-        recover::{self as judge, Recovery, Seen},
+        recover::{self as judge, Late, Recovery, Seen},
     },
     facts::{Fact, Missing},
     observe::{self, Ask},
@@ -13,6 +13,8 @@ use crate::{
     progress::{Event, RunResult},
 };
 use tokio::time::{Instant, sleep};
+
+const RULE: &str = "interrupted-restart";
 
 pub(super) enum Recovered {
     /// There was no interrupted run.
@@ -66,10 +68,16 @@ pub(super) async fn recover(run: &Run<'_>) -> Recovered {
             let result = finish::finish(run, saved, None, None, late).await;
             Recovered::Ended(Box::new(RunResult { recovered: Some(text), ..result }))
         }
+        // Somebody may have stopped it on purpose since. Whoever wants it started says so.
+        Recovery::ActedDown if late == Some(Late::LongAgo) && !run.allow_repair => {
+            let text = say("the agent is down, and not started unasked so long after that");
+            let ended = run.ended(Decision::Broken { reasons: vec![down(&saved)] }, None);
+            Recovered::Ended(Box::new(RunResult { recovered: Some(text), ..ended }))
+        }
         Recovery::ActedDown | Recovery::InProgress => {
             let text = say("the agent is down; starting it");
             let trouble = act::start_again(run.ports, run.settings, &saved.plan.method).await.err();
-            let result = finish::finish(run, saved, trouble.map(|e| e.to_string()), None, late).await;
+            let result = finish::finish(run, saved, trouble, None, late).await;
             Recovered::Ended(Box::new(RunResult { recovered: Some(text), ..result }))
         }
         Recovery::Unclear { why } => stuck(
@@ -89,8 +97,19 @@ fn drop_it(run: &Run<'_>, saved: &SavedIntent, theirs: &str, ours: &str) -> Reco
     }
 }
 
+/// Of an agent that is found down long after a restart of it was interrupted.
+fn down(saved: &SavedIntent) -> Reason {
+    let text = format!(
+        "the agent is down; a restart of it was interrupted at {:.0}, so long ago that somebody may have stopped it since",
+        saved.intent.at
+    );
+    let by_hand = act::what_to_type(&saved.plan.method);
+    let remedy = format!("hostagent restart --repair starts it and finishes that restart. By hand: {by_hand}");
+    Reason::new(RULE, text, remedy)
+}
+
 fn stuck(run: &Run<'_>, text: String) -> Recovered {
     let remedy = format!("once the agent is up, remove {} and try again", run.files().intent().display());
-    let reason = Reason { rule: "interrupted-restart".into(), text, remedy };
+    let reason = Reason::new(RULE, text, remedy);
     Recovered::Ended(Box::new(run.ended(Decision::Unknown { reasons: vec![reason] }, None)))
 }

@@ -147,7 +147,7 @@ async fn carry_out(run: &Run<'_>, permit: Permit) -> RunResult {
             let reason = Reason::new("not-taken", text, "see to that, then run this again; it does not count");
             return not_acted(run, &saved, Decision::Refuse { reasons: vec![reason] });
         }
-        Err(error) => Some(error.to_string()),
+        Err(error) => Some(error),
     };
     if let Err(error) = saved.enter(run, Phase::Acted) {
         // Recovery can tell from the agent itself; the proof goes on.

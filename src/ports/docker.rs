@@ -26,7 +26,7 @@ const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// Over the stop time-out, for the engine's own work of a restart.
 const RESTART_MARGIN: Duration = Duration::from_secs(30);
 /// bollard's own limit; our deadlines are shorter.
-const CLIENT_TIMEOUT_S: u64 = 300;
+const CLIENT_TIMEOUT_S: u64 = 660;
 /// Inspections under way at once.
 const INSPECTIONS: usize = 8;
 
@@ -144,6 +144,11 @@ async fn pinged(path: &str) -> Option<ClientVersion> {
     Some(ClientVersion { major_version: major.parse().ok()?, minor_version: minor.parse().ok()? })
 }
 
+/// How long a restart may take until it is given up, in seconds.
+pub fn longest_restart_s(stop_timeout_s: u32) -> u64 {
+    u64::from(stop_timeout_s) + RESTART_MARGIN.as_secs()
+}
+
 /// Whether a request surely did nothing: there was no connection, or the engine knows no such container. What it says
 /// of a container that it could not restart (`Cannot restart container …`) may be said after it was stopped.
 fn turned_down(error: &Error) -> bool {
@@ -255,7 +260,7 @@ impl Engine for DockerEngine {
         let client = self.client().await.map_err(Undone::NotTaken)?;
         let seconds = i32::try_from(stop_timeout_s).unwrap_or(i32::MAX);
         let options = RestartContainerOptionsBuilder::default().t(seconds).build();
-        let deadline = Duration::from_secs(u64::from(stop_timeout_s)) + RESTART_MARGIN;
+        let deadline = Duration::from_secs(longest_restart_s(stop_timeout_s));
         self.acted("docker restart", deadline, client.restart_container(container_id, Some(options))).await
     }
 
@@ -340,6 +345,7 @@ fn workload(answer: ContainerInspectResponse) -> Workload {
         pid: pid(&state).unwrap_or(0),
         running: state.running.unwrap_or(false),
         exit_code: if state.status == Some(Status::EXITED) { state.exit_code } else { None },
+        restart_count: answer.restart_count,
         started_at: state.started_at.map(|t| t.to_string()).unwrap_or_default(),
     }
 }
@@ -371,6 +377,14 @@ mod tests {
         .unwrap();
         assert_eq!(agent.env.into_iter().collect::<Vec<_>>(), [("ECS_CLUSTER".to_owned(), "prod".to_owned())]);
         assert_eq!((agent.pid, agent.host_network), (Some(42), true));
+    }
+
+    #[test]
+    fn a_container_comes_with_how_often_its_restart_policy_started_it() {
+        let json = r#"{"Id":"a","Name":"/web","RestartCount":3,
+                "State":{"Status":"restarting","Running":true,"Pid":0,"ExitCode":1,"StartedAt":"2026-01-01T00:00:00Z"}}"#;
+        let seen = workload(serde_json::from_str(json).unwrap());
+        assert_eq!((seen.restart_count, seen.running, seen.pid, seen.exit_code), (Some(3), true, 0, None));
     }
 
     /// An engine that answers a ping, and everything else with this 404, or by hanging up.

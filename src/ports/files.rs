@@ -38,8 +38,15 @@ fn without_user(url: &str) -> String {
 /// Reads a small text file; `None` when it is not there.
 fn read(path: &Path) -> Result<Option<String>> {
     let what = || path.display().to_string();
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
+    // Looked at before it is opened: opening a FIFO would wait for a writer.
+    let open = || {
+        let masked = || fs::canonicalize(path).is_ok_and(|target| target == Path::new("/dev/null"));
+        let is_text = fs::metadata(path)?.is_file() || masked();
+        is_text.then(|| fs::File::open(path)).transpose()
+    };
+    let file = match open() {
+        Ok(Some(file)) => file,
+        Ok(None) => return Err(Missing::new(what(), "not a regular file", "it must be a text file")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Missing::new(what(), error, as_root())),
     };
@@ -213,6 +220,19 @@ mod tests {
         symlink("init", root.join("etc/init")).unwrap();
         let missing = found().unwrap_err();
         assert!(missing.what.ends_with("etc/init/ecs.conf"), "{missing}");
+    }
+
+    #[test]
+    fn what_would_have_to_be_waited_for_is_not_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ecs.config");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let missing = config_file(&path).unwrap_err();
+        assert!(missing.what.ends_with("ecs.config") && missing.why.contains("not a regular file"), "{missing}");
+        fs::remove_file(&path).unwrap();
+        symlink("/dev/null", &path).unwrap();
+        assert!(config_file(&path).unwrap().env.is_empty());
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub trait Init: Send + Sync {
     /// Clears a unit's failed state, so that its start limit does not stand in the way.
     async fn reset_failed(&self, unit: &str) -> Result<()>;
     /// Runs a command in a transient service of its own.
-    async fn start_transient(&self, unit: &TransientUnit) -> Result<()>;
+    async fn start_transient(&self, unit: &TransientUnit) -> Acted<()>;
 }
 
 /// A transient service unit.

@@ -182,13 +182,14 @@ fn if_sent(sent: &AtomicBool) -> impl FnOnce(Missing) -> Undone {
 }
 
 /// Whether the manager, or the bus in its place, answered that it does not take the request. The bus also answers for a
-/// manager that went away with the request in its hands.
+/// manager that went away with the request in its hands. An answer by one of the bus's own names comes as `FDO`, by any
+/// other as `MethodError`.
 fn turned_down(error: &zbus::Error) -> bool {
-    const LOST: [&str; 4] = ["NoReply", "Timeout", "TimedOut", "Disconnected"];
+    use fdo::Error as E;
     match error {
-        zbus::Error::MethodError(name, ..) => {
-            let of_the_bus = name.as_str().strip_prefix("org.freedesktop.DBus.Error.");
-            !of_the_bus.is_some_and(|name| LOST.contains(&name))
+        zbus::Error::MethodError(..) => true,
+        zbus::Error::FDO(error) => {
+            !matches!(**error, E::ZBus(_) | E::NoReply(_) | E::Timeout(_) | E::TimedOut(_) | E::Disconnected(_))
         }
         _ => false,
     }
@@ -218,9 +219,10 @@ async fn bounded<T>(what: &str, deadline: Duration, call: impl Future<Output = z
 }
 
 fn missing(what: &str, error: &zbus::Error) -> Missing {
+    use fdo::Error as E;
     let hint = match error {
-        zbus::Error::MethodError(name, _, _) if name.contains("InteractiveAuthorizationRequired") => "run as root",
-        zbus::Error::FDO(error) if matches!(**error, fdo::Error::AccessDenied(_)) => "run as root",
+        zbus::Error::FDO(error) if matches!(**error, E::AccessDenied(_)) => "run as root",
+        zbus::Error::FDO(error) if matches!(**error, E::InteractiveAuthorizationRequired(_)) => "run as root",
         zbus::Error::MethodError(..) => "",
         // An answer of the manager, too, but for those of the bus in its place.
         zbus::Error::FDO(error) if !absent(error) => "",
@@ -383,8 +385,10 @@ impl Init for SystemBus {
         bounded(&format!("reset-failed of {unit}"), READ_DEADLINE, manager.reset_failed_unit(unit)).await
     }
 
-    async fn start_transient(&self, unit: &TransientUnit) -> Result<()> {
-        let version = bounded("version of systemd", READ_DEADLINE, self.manager().await?.version()).await?;
+    async fn start_transient(&self, unit: &TransientUnit) -> Acted<()> {
+        let manager = self.manager().await.map_err(Undone::NotTaken)?;
+        let version = bounded("version of systemd", READ_DEADLINE, manager.version()).await;
+        let version = version.map_err(Undone::NotTaken)?;
         // One that words it in another way is newer than all that are known.
         let properties = properties(unit, major(&version).unwrap_or(u32::MAX));
         let result = self
@@ -396,8 +400,10 @@ impl Init for SystemBus {
         if result == "done" {
             return Ok(());
         }
+        // The command itself was not run.
         let why = format!("its job ended as {result}");
-        Err(Missing::new(format!("start of {}", unit.name), why, format!("journalctl -u {}", unit.name)))
+        let look = format!("journalctl -u {}", unit.name);
+        Err(Undone::NotTaken(Missing::new(format!("start of {}", unit.name), why, look)))
     }
 }
 
@@ -485,26 +491,34 @@ mod tests {
         assert_eq!(read(&newer).invocation_id, "ab01");
     }
 
+    /// What comes of a call that is answered with the error of this name.
+    fn answered(name: &str) -> zbus::Error {
+        use zbus::message::Message;
+        let call = Message::method_call("/", "Any").destination(":1.2").build(&()).unwrap();
+        Message::error(&call.header(), name).build(&"why").unwrap().into()
+    }
+
     #[test]
     fn what_is_wrong_comes_with_what_to_do() {
-        let hint = |error: fdo::Error| missing("x", &zbus::Error::FDO(Box::new(error))).hint;
-        assert_eq!(hint(fdo::Error::AccessDenied(String::new())), "run as root");
-        assert!(hint(fdo::Error::ServiceUnknown(String::new())).starts_with("is D-Bus running?"));
-        assert_eq!(hint(fdo::Error::PropertyReadOnly(String::new())), "");
+        let hint = |name: &str| missing("x", &answered(name)).hint;
+        for name in ["AccessDenied", "InteractiveAuthorizationRequired"] {
+            assert_eq!(hint(&format!("org.freedesktop.DBus.Error.{name}")), "run as root");
+        }
+        assert!(hint("org.freedesktop.DBus.Error.ServiceUnknown").starts_with("is D-Bus running?"));
+        for name in ["org.freedesktop.DBus.Error.PropertyReadOnly", "org.freedesktop.systemd1.NoSuchUnit"] {
+            assert_eq!(hint(name), "");
+        }
     }
 
     #[test]
     fn a_request_whose_answer_is_lost_may_have_been_taken() {
-        let answered = |name: &str| {
-            let name = zbus::names::OwnedErrorName::try_from(name).unwrap();
-            let message = zbus::message::Message::method_call("/", "Any").build(&()).unwrap();
-            zbus::Error::MethodError(name, None, message)
-        };
-        for name in ["org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.AccessDenied"] {
-            assert!(turned_down(&answered(name)), "{name}");
+        let of_the_bus = |name: &str| answered(&format!("org.freedesktop.DBus.Error.{name}"));
+        assert!(turned_down(&answered("org.freedesktop.systemd1.NoSuchUnit")));
+        for name in ["AccessDenied", "InteractiveAuthorizationRequired", "ServiceUnknown", "Failed"] {
+            assert!(turned_down(&of_the_bus(name)), "{name}");
         }
-        for name in ["org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.Disconnected"] {
-            assert!(!turned_down(&answered(name)), "{name}");
+        for name in ["NoReply", "Timeout", "TimedOut", "Disconnected"] {
+            assert!(!turned_down(&of_the_bus(name)), "{name}");
         }
         assert!(!turned_down(&zbus::Error::Failure("the bus closed before the job ended".into())));
     }

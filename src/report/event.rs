@@ -10,7 +10,6 @@ pub(super) fn method_words(method: &Method) -> String {
         Method::DockerRestart { container_id, stop_timeout_s } => {
             format!("docker restart --time {stop_timeout_s} {}", short(container_id))
         }
-        Method::DockerStart { container_id } => format!("docker start {}", short(container_id)),
     }
 }
 

@@ -109,7 +109,7 @@ fn act(method: &Method) -> (&'static str, &'static str) {
             "Nothing supervised runs: the unit makes a new container in place of what is left.",
             "the unit is started again, a bounded number of times",
         ),
-        Method::DockerRestart { .. } | Method::DockerStart { .. } => (
+        Method::DockerRestart { .. } => (
             "No unit owns the container: Docker keeps its ID.",
             "the container is started again, a bounded number of times; a request that was not taken touches nothing",
         ),

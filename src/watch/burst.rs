@@ -39,17 +39,15 @@ impl Burst {
         Some(last.saturating_add(millis(QUIET)).max(apart).min(first.saturating_add(millis(MOST))))
     }
 
-    /// A look begins, for whatever reason; how many events of the burst were not told one by one.
+    /// A look begins, for whatever reason. Where it answers the burst: how many of its events were not told one by one.
     ///
     /// It answers what happened long enough before it. One that comes in the middle leaves the burst as it is: the agent
     /// may not be back.
-    pub fn looked(&mut self, now_ms: u64) -> usize {
-        if self.due_ms().is_none_or(|due| now_ms < due) {
-            return 0;
-        }
+    pub fn looked(&mut self, now_ms: u64) -> Option<usize> {
+        self.due_ms().filter(|due| now_ms >= *due)?;
         let untold = self.untold;
         *self = Self { answered_ms: Some(now_ms), ..Self::default() };
-        untold
+        Some(untold)
     }
 }
 
@@ -65,13 +63,13 @@ mod tests {
     #[test]
     fn one_event_is_answered_once_the_agent_may_be_back() {
         let mut burst = Burst::default();
-        assert_eq!((burst.due_ms(), burst.looked(5)), (None, 0));
+        assert_eq!((burst.due_ms(), burst.looked(5)), (None, None));
         assert!(burst.happened("die", 1_000) && burst.happened("start", 1_400));
         assert_eq!(burst.due_ms(), Some(4_400));
         // A look that was due anyway, too early to answer it.
-        assert_eq!((burst.looked(2_000), burst.due_ms()), (0, Some(4_400)));
+        assert_eq!((burst.looked(2_000), burst.due_ms()), (None, Some(4_400)));
         assert!(!burst.happened("die", 3_000), "told already");
-        assert_eq!((burst.looked(6_000), burst.due_ms()), (1, None));
+        assert_eq!((burst.looked(6_000), burst.due_ms()), (Some(1), None));
         assert!(burst.happened("die", 7_000), "of another burst");
         assert_eq!(burst.due_ms(), Some(21_000), "15 s after the last look");
     }
@@ -91,7 +89,7 @@ mod tests {
                     now = now.max(due);
                     let first = waiting.take().expect("something happened");
                     prop_assert!(now >= first && now - first <= millis(MOST), "waited {}", now - first);
-                    burst.looked(now);
+                    prop_assert!(burst.looked(now).is_some());
                     looks.push(now);
                 }
                 now = next;

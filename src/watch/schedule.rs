@@ -82,9 +82,17 @@ pub fn answered_ms(began_ms: u64, ended_ms: u64) -> u64 {
     ended_ms.min(began_ms.saturating_add(ANSWERED.as_millis() as u64))
 }
 
+/// Whether names that lead elsewhere are all that is looked at: nothing else needs to be, as long as they do. Now and then
+/// all is; and so it is by the look that `answers` what was done to the agent, which a look that was under way then may
+/// not have seen.
+pub fn names_alone(state: &State, since_full: Duration, answers: bool, policy: &Policy) -> bool {
+    state.phase == Phase::Observing && !answers && since_full < policy.settled_interval
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watch::burst::Burst;
 
     fn policy() -> Policy {
         Policy { settled_interval: Duration::from_secs(300), min_spread_s: 5, ..Policy::default() }
@@ -129,6 +137,24 @@ mod tests {
     fn lost_looks_are_made_again_soon_and_then_ever_more_rarely() {
         let waits = [1, 2, 3, 5, 6, 7, u32::MAX].map(|lost| after_lost(lost, &policy()).as_secs());
         assert_eq!(waits, [10, 20, 40, 160, 300, 300, 300]);
+    }
+
+    #[test]
+    fn what_is_done_to_the_agent_while_it_is_looked_at_is_answered_by_a_whole_look() {
+        let (state, mut burst) = (State::default(), Burst::default());
+        let full_ms = 2_000;
+        let alone = |burst: &mut Burst, now_ms: u64| {
+            let since_full = Duration::from_millis(now_ms - full_ms);
+            names_alone(&state, since_full, burst.looked(now_ms).is_some(), &policy())
+        };
+        // In the middle of the look that ended at two seconds, whose names would do for the next ones.
+        burst.happened("start", 1_000);
+        let due = burst.due_ms().unwrap();
+        assert!(alone(&mut burst, due - 1), "too early to answer it");
+        assert!(!alone(&mut burst, due));
+        assert!(alone(&mut burst, due + 1) && !alone(&mut burst, full_ms + 300_000), "now and then all is looked at");
+        let settled = State { phase: Phase::Settled, ..State::default() };
+        assert!(!names_alone(&settled, Duration::ZERO, false, &policy()));
     }
 
     #[test]

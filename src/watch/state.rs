@@ -312,6 +312,11 @@ impl Phase {
     pub fn at_work(&self) -> bool {
         matches!(self, Phase::Acting { .. } | Phase::Verifying { .. })
     }
+
+    /// Whether the run under way finishes an interrupted one.
+    pub(super) fn recovers(&self) -> bool {
+        matches!(self, Phase::Acting { recovering: true, .. } | Phase::Verifying { recovering: true, .. })
+    }
 }
 
 impl State {

@@ -209,8 +209,7 @@ fn agreed(
     let Answers { asked_ms, answered_ms, ttl_s, agent } = answers;
     if next.was_moved(found, agent) {
         if next.phase != Phase::Blocked {
-            let text = "the agent was restarted for these very endpoints, and is still not on them";
-            effects.note(Kind::Blocked, text);
+            effects.note(Kind::Blocked, words::TRIED);
             (next.phase, next.same) = (Phase::Blocked, 0);
         }
         return;
@@ -280,7 +279,11 @@ fn ended(next: &mut State, effects: &mut Effects, end: &RunEnd, moment: &Moment)
     next.same = 0;
     next.verdict = verdict(&end.decision);
     if end.acted {
-        (next.failures, next.not_before_ms) = (0, 0);
+        match next.phase.recovers() {
+            // Where it could not be written down that it is finished (a full disk), the next look finds it again.
+            true => next.back_off(moment.up_ms),
+            false => (next.failures, next.not_before_ms) = (0, 0),
+        }
         let verified = end.exit_code == exit::SETTLED;
         if let (true, Some(agent), Some(endpoints)) = (verified, &end.agent, next.phase.endpoints().cloned())
             // One that finishes an interrupted run does not know what for.

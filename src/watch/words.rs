@@ -15,6 +15,10 @@ use std::{net::IpAddr, time::Duration};
 pub const PHASES: [&str; 9] =
     ["observing", "candidate", "ready", "waiting", "acting", "verifying", "settled", "blocked", "broken"];
 
+/// Of a set for which the service has restarted the agent already.
+pub(super) const TRIED: &str = "the service restarted the agent for these very endpoints, and it is not on them; the \
+                                service does not try that again, hostagent restart does";
+
 /// The phase in a word, stable across versions.
 pub fn phase(phase: &Phase) -> &'static str {
     match phase {
@@ -157,7 +161,8 @@ pub fn status(state: &State, last: Option<&Decision>, up_ms: u64, now: Timestamp
             _ if state.phase == Phase::Broken => {
                 "BROKEN: the restart could not be verified; see hostagent check".into()
             }
-            _ => "not moving the agent: it was restarted for these endpoints already; see hostagent check".into(),
+            Some(Decision::Restart { .. }) => TRIED.into(),
+            _ => "not moving the agent; see hostagent check".into(),
         },
     }
 }
@@ -198,6 +203,18 @@ mod tests {
             "ready; vetoed by 10-deploy: a deployment; asked again at 1970-01-01T00:00:20Z"
         );
         assert_eq!(says(Hold::Splay, &rollout), "ready; starts the cluster's rollout at 1970-01-01T00:00:30Z (splay)");
+    }
+
+    #[test]
+    fn what_the_service_has_tried_is_told_from_what_cannot_be_done() {
+        let state = State { phase: Phase::Blocked, ..State::default() };
+        let says = |last: &Decision| status(&state, Some(last), 0, Timestamp::UNIX_EPOCH, &Policy::default());
+        let method = Method::RestartUnit { unit: "ecs.service".into() };
+        let plan = crate::decide::Plan { method, why: vec![], endpoints: EndpointSet::default(), deadline_s: 120 };
+        let said = says(&Decision::Restart { plan });
+        assert!(said.starts_with("the service restarted the agent") && said.contains("hostagent restart"), "{said}");
+        let reasons = vec![Reason::new("version-too-old", "1.20.0 is too old", "")];
+        assert!(says(&Decision::Refuse { reasons }).contains("1.20.0 is too old"));
     }
 
     #[test]

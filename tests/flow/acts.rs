@@ -5,12 +5,13 @@ use crate::{
     world,
 };
 use hostagent::{
+    act::handoff::{HandoffError, Job, hand_off},
     decide::{Decision, RecordedOutcome, Step, exit, recover::Phase},
     facts::Fact,
     flow::Files,
     progress::{ClusterHalt, Event},
 };
-use std::{cell::RefCell, fs};
+use std::{cell::RefCell, fs, time::Duration};
 
 #[tokio::test]
 async fn a_host_is_moved_and_that_is_proved() {
@@ -82,6 +83,40 @@ async fn a_request_whose_answer_was_lost_is_verified() {
     let done = host.run().await;
     assert!(done.acted && done.exit_code == exit::SETTLED, "{:?} {:?}", done.decision, done.outcome);
     assert_eq!(host.history().restarts[0].outcome, RecordedOutcome::Verified);
+}
+
+/// It may well have been taken: a few seconds more, and nobody has to be halted.
+#[tokio::test]
+async fn a_request_whose_answer_was_lost_gets_the_time_of_any_other() {
+    let mut host = Host::movable();
+    host.settings.restart.deadline_s = 60;
+    {
+        let mut state = host.state();
+        state.requests.push_back(Request::Lost);
+        state.connects_after = Duration::from_secs(6);
+    }
+    let done = host.run().await;
+    assert_eq!(done.exit_code, exit::SETTLED, "{:#?}", (&done.alarms, &done.outcome));
+    assert_eq!((done.halt, host.state().put), (ClusterHalt::NotNeeded, 0));
+    assert!(done.alarms.is_empty(), "{:?}", done.alarms);
+}
+
+#[tokio::test]
+async fn a_job_that_failed_is_told_with_the_wait_that_was_made_after_it() {
+    let mut host = Host::movable();
+    host.settings.restart.deadline_s = 3_600;
+    {
+        let mut state = host.state();
+        state.requests.push_back(Request::Failed);
+        state.connects_after = Duration::from_secs(3_600);
+    }
+    let done = host.run().await;
+    assert_eq!(done.exit_code, exit::BROKEN);
+    let [up, failed] = done.alarms.as_slice() else { panic!("{:?}", done.alarms) };
+    assert!(up.contains("did not open its websockets") && up.ends_with("within 5 s"), "{up}");
+    assert!(failed.contains("the job of ecs.service ended as failed"), "{failed}");
+    let halt = host.state().parameters[crate::host::HALT].clone();
+    assert!(halt.contains("not back after 5 s: the job of ecs.service ended as failed"), "{halt}");
 }
 
 #[tokio::test]
@@ -159,6 +194,34 @@ async fn what_an_old_intent_left_is_finished_without_an_alarm() {
     }
 }
 
+/// By then somebody may have stopped it on purpose.
+#[tokio::test]
+async fn an_agent_found_down_long_after_is_started_only_if_that_is_asked_for() {
+    let mut host = interrupted().await;
+    rewrite(&Files(&host.settings).intent(), |saved| saved.intent.at = world::t0());
+    host.state().goes_down();
+    let done = host.run().await;
+    assert_eq!((done.acted, done.exit_code), (false, exit::BROKEN));
+    let Decision::Broken { reasons } = &done.decision else { panic!("{:?}", done.decision) };
+    assert!(reasons[0].text.starts_with("the agent is down"), "{reasons:?}");
+    assert!(reasons[0].remedy.contains("hostagent restart --repair"), "{reasons:?}");
+    assert!(host.intent().is_some() && host.state().touched == 1);
+    host.repair = true;
+    let done = host.run().await;
+    assert_eq!(done.exit_code, exit::SETTLED, "{:#?}", (&done.alarms, &done.outcome));
+    assert!(host.intent().is_none() && host.state().touched == 2);
+}
+
+/// Soon after, nobody else can have stopped it.
+#[tokio::test]
+async fn an_agent_found_down_soon_after_is_started() {
+    let host = interrupted().await;
+    host.state().goes_down();
+    let done = host.run().await;
+    assert_eq!(done.exit_code, exit::SETTLED, "{:#?}", (&done.alarms, &done.outcome));
+    assert_eq!(host.state().touched, 2);
+}
+
 #[tokio::test]
 async fn an_agent_that_was_just_booted_gets_its_time_to_connect() {
     let host = interrupted().await;
@@ -197,4 +260,21 @@ async fn the_intent_of_another_instance_is_dropped() {
     assert!(host.intent().is_none());
     // This one's agent is on the endpoints, and nothing was done to it.
     assert_eq!((done.decision, host.state().touched), (Decision::Settled, 1));
+}
+
+#[tokio::test]
+async fn a_worker_whose_start_was_not_answered_is_followed() {
+    // Nobody else may ask the system's manager for a unit.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let host = Host::movable();
+    let (ports, program) = (host.ports(), std::path::Path::new("/bin/false"));
+    host.state().requests.extend([Request::NotTaken, Request::Lost]);
+    let begun = async || hand_off(&ports, &host.settings, program, Job::default(), true).await;
+    assert!(matches!(begun().await, Err(HandoffError::Unit(_))), "turned down");
+    let handoff = begun().await.unwrap();
+    // The manager knows no such unit: it was not begun after all.
+    let followed = handoff.follow(&ports, &host.settings, |_| {}).await;
+    assert!(matches!(followed, Err(HandoffError::Died { .. })));
 }

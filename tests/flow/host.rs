@@ -20,6 +20,7 @@ use std::{
     os::unix::fs::symlink,
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
 };
 
 type Result<T> = std::result::Result<T, Missing>;
@@ -37,6 +38,8 @@ pub enum Request {
     Lost,
     /// The agent is stopped, and does not come back by itself.
     LeftDown,
+    /// The agent is moved, and systemd tells that the job failed.
+    Failed,
 }
 
 /// What there is now.
@@ -47,6 +50,9 @@ pub struct State {
     pub requests: VecDeque<Request>,
     /// Looks for which the agent has no connections yet.
     pub silent: u32,
+    /// How long after a request it has none.
+    pub connects_after: Duration,
+    connects_at: Option<Instant>,
     /// Requests to restart or start the agent that were taken.
     pub touched: u32,
     pub parameters: BTreeMap<String, String>,
@@ -63,6 +69,8 @@ pub struct State {
 pub struct Host {
     pub state: Arc<Mutex<State>>,
     pub settings: Settings,
+    /// Whether a repair is asked for.
+    pub repair: bool,
     _dir: Arc<tempfile::TempDir>,
     _credentials: Arc<TcpListener>,
 }
@@ -73,6 +81,17 @@ pub fn refused() -> AwsTrouble {
 
 pub fn throttled() -> AwsTrouble {
     AwsTrouble::NoAnswer(Missing::new("ssm", "ThrottlingException: Rate exceeded", ""))
+}
+
+impl State {
+    /// The agent is stopped, whoever does that.
+    pub fn goes_down(&mut self) {
+        let unit = &mut world::units(&mut self.seen)[0];
+        (unit.active_state, unit.sub_state) = ("inactive".into(), "dead".into());
+        let container = world::agent_container(&mut self.seen);
+        (container.state, container.pid) = (ContainerState::Exited { code: 143 }, None);
+        self.seen.agent.introspection = world::unknown("introspection");
+    }
 }
 
 impl Host {
@@ -113,6 +132,8 @@ impl Host {
             moved,
             requests: VecDeque::new(),
             silent: 0,
+            connects_after: Duration::ZERO,
+            connects_at: None,
             touched: 0,
             parameters: BTreeMap::new(),
             reads: VecDeque::new(),
@@ -121,14 +142,15 @@ impl Host {
             read: 0,
             put: 0,
         };
-        Self { state: Arc::new(Mutex::new(state)), settings, _dir: Arc::new(dir), _credentials: Arc::new(credentials) }
+        let state = Arc::new(Mutex::new(state));
+        Self { state, settings, repair: false, _dir: Arc::new(dir), _credentials: Arc::new(credentials) }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
-    fn ports(&self) -> Ports {
+    pub fn ports(&self) -> Ports {
         let this = || Arc::new(self.clone());
         Ports {
             engine: this(),
@@ -154,7 +176,7 @@ impl Host {
             run_id: "run-1".into(),
             dir: self.settings.paths.runtime_dir.clone(),
             told: Some(&told),
-            allow_repair: false,
+            allow_repair: self.repair,
             recover_only: false,
             own,
             dry_run: false,
@@ -188,16 +210,14 @@ impl Host {
         assert!(restart || request == Request::Taken, "a start is taken or not");
         state.touched += 1;
         state.seen = state.moved.clone();
+        state.connects_at = Some(Instant::now() + state.connects_after);
         match request {
             Request::Lost => Err(Undone::Unclear(missing())),
             Request::LeftDown => {
-                let unit = &mut world::units(&mut state.seen)[0];
-                (unit.active_state, unit.sub_state) = ("inactive".into(), "dead".into());
-                let container = world::agent_container(&mut state.seen);
-                (container.state, container.pid) = (ContainerState::Exited { code: 143 }, None);
-                state.seen.agent.introspection = world::unknown("introspection");
+                state.goes_down();
                 Ok("done".into())
             }
+            Request::Failed => Ok("failed".into()),
             _ => Ok("done".into()),
         }
     }
@@ -254,8 +274,13 @@ impl Init for Host {
         Ok(())
     }
 
-    async fn start_transient(&self, _: &TransientUnit) -> Result<()> {
-        Ok(())
+    async fn start_transient(&self, _: &TransientUnit) -> Acted<()> {
+        let missing = || Missing::new("start of the worker", "no answer within 120 s", "");
+        match self.state().requests.pop_front() {
+            Some(Request::Lost) => Err(Undone::Unclear(missing())),
+            Some(Request::NotTaken) => Err(Undone::NotTaken(missing())),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -299,6 +324,9 @@ impl SocketTable for Host {
         let mut state = self.state();
         if state.silent > 0 {
             state.silent -= 1;
+            return Ok(Vec::new());
+        }
+        if state.connects_at.is_some_and(|at| Instant::now() < at) {
             return Ok(Vec::new());
         }
         of(&state.seen.sockets)

@@ -35,7 +35,6 @@ fn methods() -> impl Strategy<Value = Method> {
         Method::RestartUnit { unit: "ecs.service".into() },
         Method::StartUnit { unit: "ecs.service".into() },
         Method::DockerRestart { container_id: "c1".into(), stop_timeout_s: 30 },
-        Method::DockerStart { container_id: "c1".into() },
     ])
 }
 
@@ -120,7 +119,7 @@ proptest! {
         }
         // Nor is it left waiting for something that never happens.
         if truth == Truth::Untouched && age > 60 {
-            prop_assert!(found == Recovery::NotActed || matches!(method, Method::DockerStart { .. }), "{:?}", found);
+            prop_assert_eq!(found, Recovery::NotActed);
         }
     }
 
@@ -162,9 +161,10 @@ proptest! {
             let Fact::Known(workloads) = &mut seen.workloads else { unreachable!() };
             match how {
                 0 => workloads[victim].pid += 1,
-                // Started anew, whether it still runs or has ended since.
+                // Started anew, whether it still runs or has ended since. Docker counts from there.
                 1 => {
                     workloads[victim].started_at = "2026-09-01T12:01:00Z".into();
+                    workloads[victim].restart_count = Some(0);
                     (workloads[victim].running, workloads[victim].exit_code) = (code.is_none(), code);
                 }
                 2 => (workloads[victim].running, workloads[victim].pid) = (false, 0),
@@ -359,6 +359,38 @@ proptest! {
         prop_assert!(killed || (said.text.starts_with("2 other") && said.text.contains(&words)), "{}", said.text);
         // It does not come back by itself.
         prop_assert!(at_end || !check(&before, &after_it, &moved(&before, kind, later.at)).verified);
+    }
+
+    /// Docker counts what a container's own restart policy started again, and counts anew from a start by anybody else.
+    #[test]
+    fn inv8_what_its_own_restart_policy_started_again_was_not_touched(
+        victim in 0_usize..3,
+        count in prop::sample::select(vec![None, Some(0_i64), Some(2), Some(3), Some(9)]),
+        at_end in any::<bool>(),
+        waits in any::<bool>(),
+        ended in prop::sample::select(vec![None, Some(1_i64), Some(143)]),
+    ) {
+        let (before, mut after_it, mut later) = around(Kind::EcsInit);
+        for seen in if at_end { vec![&mut later] } else { vec![&mut after_it, &mut later] } {
+            let Fact::Known(workloads) = &mut seen.workloads else { unreachable!() };
+            let again = &mut workloads[victim];
+            (again.restart_count, again.running, again.exit_code) = (count, ended.is_none(), ended);
+            again.pid = if waits || ended.is_some() { 0 } else { 77 };
+            if !waits {
+                again.started_at = "2026-09-01T12:01:00Z".into();
+            }
+        }
+        let outcome = check(&before, &after_it, &later);
+        let by_policy = count.is_some_and(|count| count > 2);
+        let harmless = match ended {
+            None => by_policy,
+            Some(1) => waits || by_policy,
+            Some(_) => false,
+        };
+        prop_assert_eq!(outcome.verified, harmless, "{:#?}", outcome);
+        let said = &outcome.checks.iter().find(|c| c.name == "workloads-untouched").unwrap().text;
+        let words = "and was started again by its own restart policy (restart count 2, now ";
+        prop_assert!(!harmless || ended.is_some() || said.contains(words), "{}", said);
     }
 
     /// The agent stops the containers of a task that is to end, by signals too, and may remove them.

@@ -88,7 +88,7 @@ pub fn right_owner(seen: &Observation, method: &Method) -> bool {
     };
     let Fact::Known(Presence::Container(c)) = &seen.agent.presence else { return false };
     match method {
-        Method::DockerRestart { container_id, .. } | Method::DockerStart { container_id } => {
+        Method::DockerRestart { container_id, .. } => {
             let no_trace = matches!(&seen.agent.ecs_init, Fact::Known(traces) if traces.is_empty());
             units.is_empty() && no_trace && c.restart_policy != RestartPolicy::No && c.id == *container_id
         }

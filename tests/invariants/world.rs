@@ -154,6 +154,7 @@ fn workload(n: u32) -> Workload {
         started_at: format!("2026-09-01T09:00:0{n}Z"),
         running: true,
         exit_code: None,
+        restart_count: Some(2),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
         errand::Errand,
         saved::Saved,
         schedule,
-        state::{Input, Kind, Lead, Phase},
+        state::{Input, Kind, Lead},
         words,
     },
 };
@@ -40,8 +40,8 @@ impl Driver {
 
     /// Begins a look, or takes up an interrupted run where there is one.
     pub(super) fn look(&mut self) {
-        let untold = self.burst.looked(up_ms());
-        if untold > 0 {
+        let answers = self.burst.looked(up_ms());
+        if let Some(untold @ 1..) = answers {
             self.note(Kind::AgentEvent, format!("the agent's container: {untold} more events of the same kinds"));
         }
         let intent = Files(&self.settings).intent();
@@ -56,10 +56,9 @@ impl Driver {
             };
             return self.step(&Input::Interrupted { run });
         }
-        // As long as the names lead elsewhere, nothing else needs to be looked at; now and then all is.
-        let fresh = up_ms().saturating_sub(self.full_look_ms) < self.policy.settled_interval.as_millis() as u64;
-        let only =
-            (self.names_decide && fresh && self.saved.state.phase == Phase::Observing).then(|| self.names.clone());
+        let since_full = Duration::from_millis(up_ms().saturating_sub(self.full_look_ms));
+        let alone = schedule::names_alone(&self.saved.state, since_full, answers.is_some(), &self.policy);
+        let only = (self.names_decide && alone).then(|| self.names.clone());
         self.looking = Some(self.send_out(Errand::Look { settings: self.settings.clone(), only }));
         self.look_began = Instant::now();
         self.look_at = self.look_began + Duration::from_secs(3_600);
