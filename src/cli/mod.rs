@@ -151,15 +151,11 @@ impl Context {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{
-        sync::mpsc,
-        time::{Duration, Instant},
-    };
+    use std::{sync::mpsc, time::Duration};
 
     #[test]
     fn what_hangs_on_a_disk_does_not_hold_up_the_end() {
         let (release, hangs) = mpsc::channel::<()>();
-        let began = Instant::now();
         let done = block_on(async {
             let (began, begun) = tokio::sync::oneshot::channel();
             drop(tokio::task::spawn_blocking(move || {
@@ -168,7 +164,7 @@ mod tests {
             }));
             begun.await.is_ok()
         });
-        assert!(done.unwrap() && began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
-        drop(release);
+        assert!(done.unwrap());
+        release.send(()).expect("it hangs still");
     }
 }
