@@ -92,15 +92,19 @@ pub struct Handoff {
     command: Vec<String>,
 }
 
-/// Starts a worker: `program worker --run-dir DIR`.
-///
-/// `booted` says whether systemd is the init system here.
+/// Whether the worker can be a unit, where `booted` says that systemd is the init system: only root may ask the system's
+/// manager for one.
+pub fn as_unit(booted: bool) -> bool {
+    booted && rustix::process::geteuid().is_root()
+}
+
+/// Starts a worker: `program worker --run-dir DIR`. As a transient unit, or else in a session of its own.
 pub async fn hand_off(
     ports: &Ports,
     settings: &Settings,
     program: &Path,
     job: Job,
-    booted: bool,
+    as_unit: bool,
 ) -> Result<Handoff, HandoffError> {
     let run_id = store::new_id()?;
     let runs = settings.paths.runtime_dir.join("runs");
@@ -110,8 +114,7 @@ pub async fn hand_off(
     let command: Vec<String> =
         ["worker", "--run-dir"].into_iter().map(str::to_owned).chain([dir.display().to_string()]).collect();
     let command = [vec![program.display().to_string()], command].concat();
-    // Only root may ask the system's manager for a unit.
-    let unit = (booted && rustix::process::geteuid().is_root()).then(|| format!("hostagent-restart-{run_id}.service"));
+    let unit = as_unit.then(|| format!("hostagent-restart-{run_id}.service"));
     let Job { allow_repair, recover_only, own } = job;
     let (id, asked) = (run_id.clone(), settings.clone());
     let request = Request { run_id: id, settings: asked, allow_repair, recover_only, own, unit: unit.clone() };

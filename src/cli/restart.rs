@@ -41,7 +41,7 @@ pub async fn restart(cli: &Cli, args: &RestartArgs) -> Result<u8> {
     };
     let program = std::env::current_exe().context("cannot tell where hostagent itself is")?;
     let job = Job { allow_repair: args.repair, ..Job::default() };
-    let handoff = handoff::hand_off(&ports, &settings, &program, job, booted).await?;
+    let handoff = handoff::hand_off(&ports, &settings, &program, job, handoff::as_unit(booted)).await?;
     let tell = |progress: Progress| cli.steps.step(&progress);
     match handoff.follow(&ports, &settings, tell).await {
         Ok(result) => {

@@ -22,7 +22,7 @@ pub(super) async fn run(settings: &Settings, program: &Path, job: Job, mut tell:
         Ok(booted) => booted,
         Err(missing) => return tell(Told::Lost(format!("it could not be begun: {missing}"))),
     };
-    match handoff::hand_off(&ports, settings, program, job, booted).await {
+    match handoff::hand_off(&ports, settings, program, job, handoff::as_unit(booted)).await {
         Err(error) => tell(Told::Lost(format!("it could not be begun: {error}"))),
         Ok(handoff) => {
             tell(Told::Began { run: handoff.run_id.clone() });
