@@ -74,7 +74,7 @@ install_package() {
             if command -v $manager >/dev/null; then break; fi
         done
         # zypper takes no unsigned package by itself. This one's sum was checked.
-        [ $manager != zypper ] || set -- --allow-unsigned-rpm
+        [ "$manager" != zypper ] || set -- --allow-unsigned-rpm
         $manager install -y "$@" "$package" || die "$manager did not install $HOSTAGENT_PACKAGE" "$advice"
     fi
     systemctl enable hostagent.service || die "hostagent.service cannot be enabled" "is systemd installed in this image?"
