@@ -61,7 +61,8 @@ fn the_package_is_tried_as_the_readme_says() {
     let program = Path::new(env!("CARGO_BIN_EXE_hostagent")).with_file_name("hostagent-lab");
     // Passes the signal on; and is the bound of all that is read from it.
     let mut command = Command::new("timeout");
-    command.args(["--signal=INT", "--kill-after=60", "600"]).arg(program);
+    // Not to its whole group a second time: that would reach what removes the host.
+    command.args(["--foreground", "--signal=INT", "--kill-after=60", "600"]).arg(program);
     command.args(line.split_whitespace().take_while(|word| !word.starts_with('#')));
     let mut lab = Lab(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("hostagent-lab"));
     let mut typed = Vec::new();
